@@ -1,0 +1,70 @@
+"""AutoSample: learns which negative sampler an implicit-feedback recommender needs.
+
+Implements Lyu et al., "Towards Automated Negative Sampling in Implicit Recommendation"
+(arXiv 2311.03526) on TensorFlow, Keras and TF-Recommenders. The names in `__all__` are
+the public interface; each is imported on first use, so that `import autosample_tf`
+does not wait for TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AutoSample": "autosample_tf.autosample",
+    "Dataset": "autosample_tf.interactions",
+    "InputError": "autosample_tf.errors",
+    "Interactions": "autosample_tf.interactions",
+    "LightGCN": "autosample_tf.models",
+    "MF": "autosample_tf.models",
+    "Settings": "autosample_tf.settings",
+    "evaluate": "autosample_tf.training",
+    "export": "autosample_tf.serving",
+    "load": "autosample_tf.catalog",
+    "recommend": "autosample_tf.recommendation",
+    "retrain": "autosample_tf.training",
+    "search": "autosample_tf.training",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def _require_keras_2() -> None:
+    """Sees to it that `tf.keras` is Keras 2, which TF-Recommenders 0.7 is written for.
+
+    Raises:
+      ImportError: if the environment asks for Keras 3, or it is already loaded.
+    """
+    wanted = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    if wanted not in ("1", "true", "True"):
+        raise ImportError(
+            "Expected TF_USE_LEGACY_KERAS=1 (TF-Recommenders works on Keras 2 only); "
+            f"received {wanted!r}. Unset it, or set it to 1, before starting Python."
+        )
+    tensorflow = sys.modules.get("tensorflow")
+    keras = getattr(tensorflow, "keras", None)
+    if keras is not None and not keras.__version__.startswith("2."):
+        raise ImportError(
+            "Expected Keras 2 as tf.keras (TF-Recommenders works on it only); received "
+            f"Keras {keras.__version__}, already loaded. Import autosample_tf before "
+            "TensorFlow, or set TF_USE_LEGACY_KERAS=1 before starting Python."
+        )
+
+
+_require_keras_2()
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,322 @@
+"""AutoSample: one model trained under a learned mixture of negative samplers.
+
+Lyu et al., "Towards Automated Negative Sampling in Implicit Recommendation" (arXiv
+2311.03526): every candidate sampler's loss on the same batch, weighted by a softmax over
+trainable logits. How the logits learn is an objective:
+
+uniform
+    They don't: equal weights, the baseline; or those that `weights` gives.
+joint
+    They descend on the mixture that they weight, the literal form. d/dp_k sum_k p_k l_k
+    is l_k, so they end at the sampler with the smallest loss: the easiest negatives.
+validation
+    Ours: they follow how much each sampler's gradient helps held-out positives, a signal
+    that does not pass through the samplers' own negatives (see `heldout`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+
+from autosample_tf import losses, mixture
+from autosample_tf.errors import expected, unknown
+from autosample_tf.heldout import HeldOutPositives, alignment
+from autosample_tf.interactions import Interactions
+from autosample_tf.membership import PairSet
+from autosample_tf.models import Recommender
+from autosample_tf.randomness import Draws
+from autosample_tf.samplers import STANDARD_SET, Sampler, build_samplers
+from autosample_tf.sampling import (
+    SampledBatch,
+    sample_batch,
+    sampler_embeddings,
+    sampler_losses,
+)
+
+OBJECTIVES = ("joint", "uniform", "validation")
+MIXINGS = ("instance", "loss")
+_SIGNAL_ITEMS = 512  # shared items that stand for the catalogue in the held-out loss
+
+
+class AutoSample(tfrs.Model):
+    """Trains a recommender under a weighted sum of candidate samplers' losses.
+
+    An ordinary Keras model: `compile(optimizer)`, then `fit` on batches as
+    `pipeline.training_batches` makes them.
+
+    Args:
+      model: the recommender, by `models.contract`.
+      train: the pairs being trained on, whose items are never negatives of their user.
+      samplers: specs or samplers, the candidates.
+      objective: what the logits learn from, one of `OBJECTIVES`.
+      validation: held-out pairs, needed by the objective `validation`.
+      weights: the mixture to begin with, by spec; None: equal weights.
+      loss: a name in `losses.PAIRWISE`.
+      mixing: `loss`, sum_k p_k l_k; or `instance`, the loss of sum_k p_k e_k.
+      temperature: of the softmax over the logits; lower is nearer to choosing one.
+      l2: lambda of the regularization, see `models.contract`.
+      logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
+      seed: of every random number in the step.
+
+    Raises:
+      InputError: for an unknown name or a setting out of range.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        train: Interactions,
+        *,
+        samplers: Iterable[str | Sampler] = STANDARD_SET,
+        objective: str = "validation",
+        validation: Interactions | None = None,
+        weights: Mapping[str, float] | None = None,
+        loss: str = "bpr",
+        mixing: str = "loss",
+        temperature: float = 1.0,
+        l2: float = 0.0,
+        logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        _check(objective, validation, loss, mixing, temperature, l2)
+        self.model, self.samplers = model, build_samplers(samplers)
+        self.objective, self.mixing, self.temperature = objective, mixing, temperature
+        self.l2, self.seed = l2, seed
+        self._pairwise_loss = losses.PAIRWISE[loss]
+        self._positives = PairSet(train)
+        self._held_out = HeldOutPositives(validation) if validation is not None else None
+        for sampler in self.samplers:
+            sampler.build(train, model.dim)
+        self.logits = tf.Variable(
+            _initial_logits(self.specs, weights, temperature), name="logits", trainable=False
+        )
+        self.active_mask = tf.Variable([True] * len(self.samplers), trainable=False)
+        self._active = tuple(range(len(self.samplers)))
+        self.logits_optimizer = logits_optimizer or _default_logits_optimizer(objective)
+        self.logits_optimizer.build([self.logits])
+        self.loss_mean = tf.keras.metrics.Mean(name="loss")
+        self.sampler_loss_means = tf.keras.metrics.MeanTensor(
+            name="sampler_losses", shape=(len(self.samplers),)
+        )
+        self.built = True
+
+    @property
+    def specs(self) -> list[str]:
+        """The candidates' canonical specs, dropped ones among them."""
+        return [sampler.spec for sampler in self.samplers]
+
+    @property
+    def survivors(self) -> list[str]:
+        """The specs of the samplers that are still trained under."""
+        return [self.specs[k] for k in self._active]
+
+    def weights_by_spec(self) -> dict[str, float]:
+        """The mixture as it stands: each survivor's weight, summing to 1."""
+        weights = self._mixture_weights().numpy()
+        return {self.specs[k]: float(weights[k]) for k in self._active}
+
+    def drop(self, specs: Iterable[str]) -> None:
+        """Takes samplers out of the mixture; the next step is traced without them.
+
+        Raises:
+          InputError: if none would be left.
+        """
+        gone = set(specs)
+        self._keep([k for k in self._active if self.specs[k] not in gone])
+
+    def restore_active(self) -> None:
+        """Makes the step follow `active_mask` after a checkpoint was restored."""
+        self._keep(np.flatnonzero(self.active_mask.numpy()).tolist())
+
+    def _keep(self, active: list[int]) -> None:
+        if not active:
+            raise expected("a sampler to keep", received="all dropped", remedy="Keep one.")
+        self._active = tuple(active)
+        self.active_mask.assign([k in self._active for k in range(len(self.samplers))])
+        if self.train_function is not None:
+            self.make_train_function(force=True)
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """The mixture's loss on a batch of `pipeline.training_batches`, a scalar."""
+        batch = self._sample(inputs)
+        return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
+
+    def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of the model's optimizer and, while searching, of the logits'."""
+        with tf.GradientTape() as tape:
+            tape.watch(self.logits)
+            batch = self._sample(data)
+            per_sampler = self._losses_of_samplers(batch)
+            loss = self._mixed_loss(batch, per_sampler, data["weight"])
+        variables = self.model.trainable_variables
+        *gradients, logits_gradient = tape.gradient(loss, [*variables, self.logits])
+        if self._is_searching():
+            if self.objective == "validation":
+                logits_gradient = self._validation_gradient(batch, data["weight"])
+            self.logits_optimizer.apply_gradients([(logits_gradient, self.logits)])
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        for k, negatives in zip(self._active, batch.negatives, strict=True):
+            self.samplers[k].update(batch.context, negatives)
+        return self._record(loss, per_sampler, data["weight"])
+
+    def _is_searching(self) -> bool:
+        return self.objective != "uniform" and len(self._active) > 1
+
+    def _sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
+        rows = data["position"].shape[0]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return sample_batch(
+            self.model,
+            [self.samplers[k] for k in self._active],
+            users=data["user"],
+            positives=data["positive"],
+            train_pairs=self._positives,
+            draws=Draws(self.seed, data["position"], rows * replicas),
+        )
+
+    def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
+        users = batch.triples.user_embeddings
+        return sampler_losses(self.model, batch, users, self._pairwise_loss)
+
+    def _mixed_loss(
+        self, batch: SampledBatch, per_sampler: tf.Tensor, example_weight: tf.Tensor
+    ) -> tf.Tensor:
+        """The mixed loss with its regularization, averaged over the global batch."""
+        weights = tf.gather(self._mixture_weights(), self._active)
+        shares = mixture.example_weights(weights, batch.available)  # [batch, active]
+        if self.mixing == "loss":
+            mixed = mixture.mix_losses(per_sampler, shares)
+        else:
+            mixed = self._instance_loss(batch, shares)
+        fixed = tf.stop_gradient(shares)
+        norms = self.model.regularization(
+            batch.triples, batch.weights * tf.matmul(fixed, batch.owners, transpose_b=True)
+        )
+        has_negative = tf.cast(tf.reduce_any(batch.available, axis=1), tf.float32)
+        loss = _average(mixed + self.l2 * norms, example_weight * has_negative)
+        auxiliary = tf.reduce_sum(tf.stop_gradient(weights) * batch.auxiliary_losses)
+        return loss + tf.nn.scale_regularization_loss(auxiliary)
+
+    def _instance_loss(self, batch: SampledBatch, shares: tf.Tensor) -> tf.Tensor:
+        triples = batch.triples
+        negative = mixture.mix_embeddings(sampler_embeddings(batch), shares)
+        positive_scores = self.model.score(triples.user_embeddings, triples.positive_embeddings)
+        negative_scores = self.model.score(triples.user_embeddings, negative)
+        return self._pairwise_loss(positive_scores, negative_scores[:, None])[:, 0]
+
+    def _mixture_weights(self) -> tf.Tensor:
+        return mixture.mixture_weights(self.logits, self.active_mask, self.temperature)
+
+    def _validation_gradient(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
+        """What moves the logits towards the standardized alignments: [num_samplers].
+
+        The gradient of 1/2 |logits - z|^2, z being the alignments standardized over the
+        active samplers: under SGD the logits are a moving average of z. They stay bounded
+        and forget, so a sampler whose time comes later can come back; the alignments' own
+        gradient through the softmax cannot bring back what it once drove to 0.
+        """
+        alignments = self._alignment(batch, example_weight)
+        places = tf.constant(self._active)[:, None]
+        full = tf.scatter_nd(places, alignments, tf.shape(self.logits))
+        target = mixture.standardize(full, self.active_mask)
+        gradient = tf.where(self.active_mask, self.logits - target, 0.0)
+        return gradient / tf.distribute.get_strategy().num_replicas_in_sync
+
+    def _alignment(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
+        """<grad V, grad l_k> of each active sampler, V being the held-out loss."""
+        model, context = self.model, batch.context
+        held_out, present = self._held_out.draw(context.users, context.draws)
+        shared = context.draws.shared_integers("signal", _SIGNAL_ITEMS, model.num_items)
+        held_out_embeddings = tf.stop_gradient(context.embed(held_out))
+        shared_embeddings = tf.stop_gradient(context.embed(shared))
+
+        def held_out_loss(users: tf.Tensor) -> tf.Tensor:
+            values = mixture.heldout_softmax_loss(
+                model.score(users, held_out_embeddings),
+                model.score_all(users, shared_embeddings),
+                model.num_items,
+            )
+            return _average(values, example_weight * present)
+
+        def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
+            per_sampler = sampler_losses(model, batch, users, self._pairwise_loss)
+            return _average(per_sampler, example_weight[:, None])
+
+        return alignment(
+            context.users, batch.triples.user_embeddings, held_out_loss, losses_of_samplers
+        )
+
+    def _record(
+        self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        means = _average(per_sampler, example_weight[:, None]) * replicas
+        self.loss_mean.update_state(loss * replicas)
+        self.sampler_loss_means.update_state(
+            tf.scatter_nd(tf.constant(self._active)[:, None], means, tf.shape(self.logits))
+        )
+        sampler_losses_so_far, weights = self.sampler_loss_means.result(), self._mixture_weights()
+        logs = {"loss": self.loss_mean.result()}
+        for k in self._active:
+            logs[f"loss/{self.specs[k]}"] = sampler_losses_so_far[k]
+            logs[f"weight/{self.specs[k]}"] = weights[k]
+        return logs
+
+
+def _average(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
+    """Mean over the rows of the global batch of values [batch, …] times weights."""
+    rows = values.shape[0] * tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.reduce_sum(values * example_weight, axis=0) / rows
+
+
+def _check(
+    objective: str,
+    validation: Interactions | None,
+    loss: str,
+    mixing: str,
+    temperature: float,
+    l2: float,
+) -> None:
+    for kind, name, known in (
+        ("objective", objective, OBJECTIVES),
+        ("mixing", mixing, MIXINGS),
+        ("loss", loss, tuple(losses.PAIRWISE)),
+    ):
+        if name not in known:
+            raise unknown(kind, name, known)
+    if objective == "validation" and validation is None:
+        raise expected(
+            "held-out pairs for the objective 'validation'",
+            received="none",
+            remedy="Pass validation=…, or choose the objective 'uniform'.",
+        )
+    if not temperature > 0:
+        raise expected("a temperature above 0", received=temperature, remedy="Raise it.")
+    if not l2 >= 0:
+        raise expected("an l2 of at least 0", received=l2, remedy="Raise it.")
+
+
+def _initial_logits(
+    specs: list[str], weights: Mapping[str, float] | None, temperature: float
+) -> np.ndarray:
+    if weights is None:
+        return np.zeros(len(specs), np.float32)
+    given = np.array([weights.get(spec, 0.0) for spec in specs])
+    if not (given > 0).all() or len(weights) != len(specs):
+        raise expected(
+            f"a weight above 0 for each of {', '.join(specs)}",
+            received=dict(weights),
+            remedy="Name the samplers by their canonical specs and leave none out.",
+        )
+    return (temperature * np.log(given / given.sum())).astype(np.float32)
+
+
+def _default_logits_optimizer(objective: str) -> tf.keras.optimizers.Optimizer:
+    if objective == "joint":
+        return tf.keras.optimizers.Adam(1e-2, jit_compile=False)
+    return tf.keras.optimizers.SGD(1e-2, jit_compile=False)  # a mean over some 100 steps

@@ -1,0 +1,185 @@
+"""The datasets known by name: what their files are, and reading them after a check.
+
+The facts of a published dataset travel with it, in `datasets/<folder>/facts.json`, beside
+its description and citations. Nothing is fetched here: the files are looked for where the
+user has put them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autosample_tf.errors import InputError, expected, unknown
+from autosample_tf.formats import read
+from autosample_tf.interactions import Dataset
+from autosample_tf.synthetic import synthetic
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
+PUBLISHED = ("amazon-book", "gowalla", "yelp2018")
+KNOWN = (*PUBLISHED, "synthetic")
+DATA_VARIABLE = "AUTOSAMPLE_TF_DATA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a published dataset, and checked when it is read.
+
+    Attributes:
+      name: what `load` calls it.
+      title: one line on what it holds.
+      users: how many users.
+      items: how many items.
+      train_pairs: how many pairs `train.txt` has.
+      test_pairs: how many pairs `test.txt` has.
+      train_md5: the MD5 of `train.txt`, in hexadecimal.
+      test_md5: the MD5 of `test.txt`, in hexadecimal.
+      homepage: the GitHub repository, as owner/name, that the files can be had from.
+      licence: what is known of the terms.
+    """
+
+    name: str
+    title: str
+    users: int
+    items: int
+    train_pairs: int
+    test_pairs: int
+    train_md5: str
+    test_md5: str
+    homepage: str
+    licence: str
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """The MD5 of each file, by its name."""
+        return {"train.txt": self.train_md5, "test.txt": self.test_md5}
+
+
+def facts(name: str) -> Facts:
+    """The facts of a published dataset.
+
+    Raises:
+      InputError: if no published dataset has that name.
+    """
+    if name not in PUBLISHED:
+        raise unknown("published dataset", name, PUBLISHED)
+    text = (_dataset_folder(name) / "facts.json").read_text(encoding="utf-8")
+    return Facts(**json.loads(text))
+
+
+def load(
+    dataset: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    user_column: str | None = None,
+    item_column: str | None = None,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Dataset:
+    """Reads a dataset by its known name, or from a path.
+
+    Args:
+      dataset: one of `KNOWN`, which wins over a folder of that name (`./gowalla` is the
+        folder), or the path of a file or folder as `formats.read` takes it.
+      data_dir: where a published dataset's files are, directly or in a folder of its name;
+        None takes the environment's AUTOSAMPLE_TF_DATA, else ~/.cache/autosample-tf.
+      user_column: a table's column of users; None finds it by a common name.
+      item_column: a table's column of items; None finds it by a common name.
+      test_fraction: the share of each user's pairs in a table to test on, in (0, 1). Known
+        datasets and folders have their own test split, which this leaves as it is.
+      seed: chooses a table's pairs to test on; `synthetic` is always the same.
+
+    Raises:
+      InputError: if there is no such dataset, or its files are missing, malformed, or other
+        than the published ones.
+    """
+    if dataset == "synthetic":
+        return synthetic()
+    if isinstance(dataset, str) and dataset in PUBLISHED:
+        known = facts(dataset)
+        folder = _checked_folder(known, _data_dir(data_dir))
+        files = read(folder, name=known.name, user_column=user_column, item_column=item_column)
+        return _checked_counts(known, files)
+    if not os.path.exists(dataset):
+        raise InputError(
+            f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
+            "is accepted too, but there is none of that name here."
+        )
+    return read(
+        dataset,
+        user_column=user_column,
+        item_column=item_column,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+
+
+def _data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Where published datasets are looked for."""
+    default = os.environ.get(DATA_VARIABLE) or "~/.cache/autosample-tf"
+    return Path(data_dir if data_dir is not None else default).expanduser()
+
+
+def _checked_folder(known: Facts, data_dir: Path) -> Path:
+    """The folder with the dataset's files, whose checksums are right."""
+    own = data_dir / known.name
+    folder = next((place for place in (own, data_dir) if (place / "train.txt").is_file()), own)
+    for name, checksum in known.checksums.items():
+        if not (folder / name).is_file():
+            raise _missing(known, folder / name)
+        received = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
+        if received != checksum:
+            raise expected(
+                f"the published {name} of {known.name}, whose MD5 is {checksum}, "
+                f"at {folder / name}",
+                received=f"a file whose MD5 is {received}",
+                remedy=f"Get it from GitHub's {known.homepage}, or give the folder's path as the "
+                "dataset to use other files.",
+            )
+    return folder
+
+
+def _missing(known: Facts, path: Path) -> InputError:
+    wanted = " and ".join(f"{name} (MD5 {md5})" for name, md5 in known.checksums.items())
+    return expected(
+        f"{known.name}'s files in {path.parent}: {wanted}, {known.users} users, {known.items} "
+        f"items, {known.train_pairs} train and {known.test_pairs} test pairs",
+        received=f"no {path.name} there",
+        remedy=f"Get them from GitHub's {known.homepage}, put them there or elsewhere, and name "
+        f"the place by data_dir or {DATA_VARIABLE}.",
+    )
+
+
+def _checked_counts(known: Facts, dataset: Dataset) -> Dataset:
+    """The dataset, whose counts are the published ones."""
+    # The published counts are of what the files say, pairs that reading merged included.
+    merged = [dataset.notes.get(note, 0) for note in ("duplicate_pairs", "held_out_pairs_in_train")]
+    pairs = sum(split.num_pairs for split in dataset.splits.values()) + sum(merged)
+    received = (dataset.num_users, dataset.num_items, pairs)
+    wanted = (known.users, known.items, known.train_pairs + known.test_pairs)
+    if received != wanted:
+        raise expected(
+            f"{known.name}'s published counts of users, items and pairs, {wanted}",
+            received=received,
+            remedy="Leave nothing but its train.txt and test.txt in the folder.",
+        )
+    return dataset
+
+
+def _dataset_folder(name: str) -> Traversable:
+    """The folder with a published dataset's facts, installed or in a checkout.
+
+    In a wheel it is `autosample_tf/datasets/<folder>`. In a checkout, and so in an editable
+    install of it, `datasets/` stands beside the package.
+    """
+    package = resources.files("autosample_tf")
+    folder = name.replace("-", "_")
+    installed = package / "datasets" / folder
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "datasets" / folder

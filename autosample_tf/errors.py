@@ -1,0 +1,21 @@
+"""The one exception that bad input raises.
+
+Every message says what was expected, what came, and what to do about it; the
+command line prints it as one line and exits with 1.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: data, settings or a run folder that cannot be used as given."""
+
+
+def expected(what: str, *, received: object, remedy: str) -> InputError:
+    """Builds an `InputError` from the three parts that every message has."""
+    return InputError(f"Expected {what}; received {received}. {remedy}")
+
+
+def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> InputError:
+    """An `InputError` for a name that is not among the known ones, which it lists."""
+    return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(sorted(known))}.")

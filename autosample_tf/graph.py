@@ -1,0 +1,63 @@
+"""The user-item graph's symmetrically normalised adjacency and its fast product.
+
+A = D^-1/2 [[0, R], [R^T, 0]] D^-1/2 over users, then items (He et al., "LightGCN",
+SIGIR 2020, section 3.1.2). The product runs on TensorFlow's CSR kernel, ten times as fast
+on a CPU as `tf.sparse.sparse_dense_matmul`. That kernel knows float32 and float64, does
+not run under XLA, and its handle cannot go into a SavedModel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.interactions import Interactions
+
+
+def normalized_adjacency(interactions: Interactions) -> tuple[np.ndarray, np.ndarray]:
+    """The adjacency's non-zeros in row-major order, which the CSR kernel relies on.
+
+    Args:
+      interactions: the train pairs; each is two non-zeros.
+
+    Returns:
+      indices [2 * num_pairs, 2] int64 over users, then items, and values
+      [2 * num_pairs] float32: 1 / sqrt(degree(user) * degree(item)).
+    """
+    users = interactions.users.astype(np.int64)
+    items = interactions.items.astype(np.int64)
+    degrees = interactions.degrees[users] * interactions.popularity[items]
+    values = (1.0 / np.sqrt(degrees)).astype(np.float32)
+    by_item = np.argsort(items, kind="stable")  # users stay ascending within an item
+    nodes = items + interactions.num_users
+    rows = np.concatenate([users, nodes[by_item]])
+    columns = np.concatenate([nodes, users[by_item]])
+    return np.stack([rows, columns], axis=1), np.concatenate([values, values[by_item]])
+
+
+class SymmetricProduct:
+    """Products with one symmetric sparse matrix; the gradient is the same product."""
+
+    def __init__(self, indices: np.ndarray, values: np.ndarray, size: int):
+        self._indices = tf.constant(indices)
+        self._values = tf.constant(values)
+        self._shape = tf.constant([size, size], tf.int64)
+
+    def handle(self) -> tf.Tensor:
+        """The CSR matrix: made once a step (a few ms) and shared by all its products."""
+        return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+            indices=self._indices, values=self._values, dense_shape=self._shape
+        )
+
+    def __call__(self, handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
+        """The matrix behind `handle` times `dense` [size, dim]: [size, dim]."""
+
+        @tf.custom_gradient
+        def product(x: tf.Tensor):
+            return _multiply(handle, x), lambda upstream: _multiply(handle, upstream)
+
+        return tf.ensure_shape(product(dense), dense.shape)
+
+
+def _multiply(handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
+    return tf.raw_ops.SparseMatrixMatMul(a=handle, b=dense)

@@ -1,0 +1,82 @@
+"""The signal of held-out positives: what a step would do to pairs it was not trained on.
+
+One step of descent on sum_k p_k l_k changes a held-out loss V, to first order in the
+learning rate, by -rate * sum_k p_k <grad V, grad l_k>: the one-step-unrolled bilevel
+gradient of DARTS (Liu et al., ICLR 2019, section 2.3, its first-order form) with samplers
+in the place of operations. The inner products are taken at the users' representations,
+which every pair of a user shares; on MF they are exactly those of the user table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.interactions import Interactions
+from autosample_tf.randomness import Draws
+
+
+class HeldOutPositives:
+    """A random held-out item of each user, drawn in the graph."""
+
+    def __init__(self, held_out: Interactions):
+        self._first = tf.constant(held_out.offsets[:-1])
+        self._degrees = tf.constant(held_out.degrees.astype(np.float32))
+        self._items = tf.constant(held_out.items)
+
+    def draw(self, users: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
+        """One held-out item a row, uniform among its user's.
+
+        Args:
+          users: [batch] int32.
+          draws: the step's random numbers.
+
+        Returns:
+          items [batch] int32, and [batch] float32: 1 where the user has any, else 0 (and
+          the item means nothing).
+        """
+        degrees = tf.gather(self._degrees, users)
+        uniform = draws.uniform("held-out", 1)[:, 0]
+        place = tf.minimum(tf.floor(uniform * degrees), tf.maximum(degrees - 1.0, 0.0))
+        index = tf.gather(self._first, users) + tf.cast(place, tf.int64)
+        index = tf.minimum(index, self._items.shape[0] - 1)
+        return tf.gather(self._items, index), tf.cast(degrees > 0, tf.float32)
+
+
+def alignment(
+    users: tf.Tensor,
+    user_embeddings: tf.Tensor,
+    held_out_loss: Callable[[tf.Tensor], tf.Tensor],
+    sampler_losses: Callable[[tf.Tensor], tf.Tensor],
+) -> tf.Tensor:
+    """<grad V, grad l_k> for every sampler k, over the rows of the batch's users.
+
+    The gradient of V is one backward pass; its inner products with all samplers'
+    gradients are one forward-mode pass along it.
+
+    Args:
+      users: [batch] int32; a user's rows count as one row, with the summed gradient.
+      user_embeddings: [batch, dim].
+      held_out_loss: user_embeddings to V, a scalar.
+      sampler_losses: user_embeddings to [num_samplers].
+
+    Returns:
+      [num_samplers]: positive where descending on l_k lowers V.
+    """
+    user_embeddings = tf.stop_gradient(user_embeddings)
+    with tf.GradientTape() as tape:
+        tape.watch(user_embeddings)
+        value = held_out_loss(user_embeddings)
+    gradient = _sum_over_rows_of_a_user(users, tape.gradient(value, user_embeddings))
+    with tf.autodiff.ForwardAccumulator(user_embeddings, gradient) as accumulator:
+        per_sampler = sampler_losses(user_embeddings)
+    return accumulator.jvp(per_sampler)
+
+
+def _sum_over_rows_of_a_user(users: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """[batch, dim]: each row's sum over all rows with the same user."""
+    _, groups = tf.unique(users)
+    sums = tf.math.unsorted_segment_sum(values, groups, num_segments=users.shape[0])
+    return tf.gather(sums, groups)

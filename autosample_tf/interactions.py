@@ -1,0 +1,206 @@
+"""Implicit feedback in memory: which user interacted with which items.
+
+`Interactions` is one frozen CSR matrix of user rows; `Dataset` is the splits of one
+catalogue with the original ids. NumPy only: nothing here knows files or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from autosample_tf.errors import InputError, expected
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interactions:
+    """Distinct (user, item) pairs as rows of ascending items, one row a user.
+
+    Attributes:
+      offsets: [num_users + 1] int64, where each user's row begins in `items`.
+      items: [num_pairs] int32 in [0, num_items), ascending within a row.
+      num_items: the size of the catalogue.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    num_items: int
+
+    @classmethod
+    def from_pairs(
+        cls, users: np.ndarray, items: np.ndarray, *, num_users: int, num_items: int
+    ) -> Interactions:
+        """Builds the rows from pairs in any order; pairs given twice are merged.
+
+        Args:
+          users: [num_pairs] integers in [0, num_users).
+          items: [num_pairs] integers in [0, num_items).
+          num_users: the number of rows, users without a pair among them.
+          num_items: the size of the catalogue.
+
+        Raises:
+          InputError: if an index is out of range or the arrays' lengths differ.
+        """
+        users, items = np.asarray(users, np.int64), np.asarray(items, np.int64)
+        if users.shape != items.shape or users.ndim != 1:
+            raise expected(
+                "users and items as two vectors of one length",
+                received=f"shapes {users.shape} and {items.shape}",
+                remedy="Pass one user and one item per pair.",
+            )
+        _check_range("user", users, num_users)
+        _check_range("item", items, num_items)
+        keys = distinct(users * num_items + items)
+        rows = keys // max(num_items, 1)
+        counts = np.bincount(rows, minlength=num_users)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(offsets, (keys - rows * num_items).astype(np.int32), num_items)
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.items)
+
+    @functools.cached_property
+    def degrees(self) -> np.ndarray:
+        """[num_users] int64: how many items each user has."""
+        return np.diff(self.offsets)
+
+    @functools.cached_property
+    def users(self) -> np.ndarray:
+        """[num_pairs] int32: the user of each entry of `items`."""
+        return np.repeat(np.arange(self.num_users, dtype=np.int32), self.degrees)
+
+    @functools.cached_property
+    def popularity(self) -> np.ndarray:
+        """[num_items] int64: how many users each item has."""
+        return np.bincount(self.items, minlength=self.num_items)
+
+    @functools.cached_property
+    def keys(self) -> np.ndarray:
+        """[num_pairs] int64, ascending: user * num_items + item, one number a pair."""
+        return self.users.astype(np.int64) * self.num_items + self.items
+
+    def row(self, user: int) -> np.ndarray:
+        """[degree] int32: one user's items, ascending."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Whether each (user, item) is a pair here; broadcasts, bool."""
+        queries = np.asarray(users, np.int64) * self.num_items + items
+        if not self.num_pairs:
+            return np.zeros(queries.shape, bool)
+        places = np.minimum(np.searchsorted(self.keys, queries), self.num_pairs - 1)
+        return self.keys[places] == queries
+
+    def select(self, mask: np.ndarray) -> Interactions:
+        """The pairs where `mask` [num_pairs] holds, over the same users and items."""
+        counts = np.bincount(self.users[mask], minlength=self.num_users)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Interactions(offsets, self.items[mask], self.num_items)
+
+    def union(self, other: Interactions) -> Interactions:
+        """The pairs of either, over the same users and items."""
+        return Interactions.from_pairs(
+            np.concatenate([self.users, other.users]),
+            np.concatenate([self.items, other.items]),
+            num_users=self.num_users,
+            num_items=self.num_items,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """The splits of one catalogue, over the same users and items.
+
+    Attributes:
+      name: what reports and run folders call it.
+      train: the pairs to learn from.
+      test: the pairs held out for the final figures.
+      valid: the pairs that every choice is made on, or None: carve them from train.
+      user_ids: [num_users] str, the original ids.
+      item_ids: [num_items] str, the original ids.
+      notes: what reading mended, by name, with its count (`duplicate_pairs`, …).
+    """
+
+    name: str
+    train: Interactions
+    test: Interactions
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    valid: Interactions | None = None
+    notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.train.num_pairs:
+            raise InputError(
+                f"Expected train pairs in dataset {self.name!r}; received none. "
+                "Check that the train file has lines `user item item …`."
+            )
+        if not self.test.num_pairs:
+            raise InputError(
+                f"Expected held-out test pairs in dataset {self.name!r}; received none that "
+                "train does not have. Without them nothing can be measured: add a test file."
+            )
+
+    @property
+    def num_users(self) -> int:
+        return self.train.num_users
+
+    @property
+    def num_items(self) -> int:
+        return self.train.num_items
+
+    @property
+    def splits(self) -> dict[str, Interactions]:
+        """The splits that are there, by name, in the order train, valid, test."""
+        named = {"train": self.train, "valid": self.valid, "test": self.test}
+        return {name: split for name, split in named.items() if split is not None}
+
+    def counts(self) -> dict[str, int]:
+        """Users, items, pairs of each split, and whatever else is worth reporting."""
+        seen = self.train.popularity > 0
+        counts = {"users": self.num_users, "items": self.num_items}
+        counts |= {name: split.num_pairs for name, split in self.splits.items()}
+        peculiar = {
+            "users_without_train_pairs": int(np.sum(self.train.degrees == 0)),
+            "users_with_whole_catalogue": int(np.sum(self.train.degrees == self.num_items)),
+            "test_items_never_in_train": int(np.sum((self.test.popularity > 0) & ~seen)),
+            **self.notes,
+        }
+        return counts | {name: count for name, count in peculiar.items() if count}
+
+    def checksum(self) -> str:
+        """SHA-256 over the ids and every split's pairs: equal data, equal checksum."""
+        digest = hashlib.sha256()
+        for ids in (self.user_ids, self.item_ids):
+            digest.update("\n".join(map(str, ids)).encode() + b"\0")
+        for name, split in self.splits.items():
+            digest.update(name.encode() + b"\0")
+            digest.update(split.keys.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The different values in ascending order, as `np.unique`, whose hashing is slower."""
+    ordered = np.sort(values)
+    is_new = np.ones(len(ordered), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    return ordered[is_new]
+
+
+def _check_range(kind: str, indices: np.ndarray, size: int) -> None:
+    if len(indices) and (indices.min() < 0 or indices.max() >= size):
+        worst = indices.min() if indices.min() < 0 else indices.max()
+        raise expected(
+            f"{kind} indices in [0, {size})",
+            received=worst,
+            remedy=f"Renumber the {kind}s or correct the number of {kind}s.",
+        )

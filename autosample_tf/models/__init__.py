@@ -1,0 +1,40 @@
+"""The models, by name.
+
+Adding one is a file that fulfils `contract.Recommender` and a line in `MODELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autosample_tf.errors import unknown
+from autosample_tf.interactions import Interactions
+from autosample_tf.models.contract import Recommender, Triples
+from autosample_tf.models.lightgcn import LightGCN
+from autosample_tf.models.mf import MF
+
+__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "Triples", "build_model"]
+
+
+def _mf(train: Interactions, *, dim: int, layers: int, seed: int) -> MF:
+    return MF(train.num_users, train.num_items, dim=dim, seed=seed)
+
+
+def _lightgcn(train: Interactions, *, dim: int, layers: int, seed: int) -> LightGCN:
+    return LightGCN(train, layers=layers, dim=dim, seed=seed)
+
+
+MODELS: dict[str, Callable[..., Recommender]] = {"lightgcn": _lightgcn, "mf": _mf}
+
+
+def build_model(
+    name: str, train: Interactions, *, dim: int = 64, layers: int = 3, seed: int = 0
+) -> Recommender:
+    """The named model over `train`'s users and items; `layers` is for graph models.
+
+    Raises:
+      InputError: if the name is not one of `MODELS`.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, list(MODELS))
+    return MODELS[name](train, dim=dim, layers=layers, seed=seed)

@@ -1,0 +1,89 @@
+"""What a model must offer for AutoSample to train it, and what models share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+State = Any  # what one `propagate` hands to the other methods; only the model reads it
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Triples:
+    """A batch's ids beside their representations, negatives of all samplers together.
+
+    Attributes:
+      users: [batch] int32.
+      positives: [batch] int32.
+      negatives: [batch, n] int32, the items that negatives are or come from.
+      user_embeddings: [batch, dim].
+      positive_embeddings: [batch, dim].
+      negative_embeddings: [batch, n, dim], of the items in `negatives`.
+    """
+
+    users: tf.Tensor
+    positives: tf.Tensor
+    negatives: tf.Tensor
+    user_embeddings: tf.Tensor
+    positive_embeddings: tf.Tensor
+    negative_embeddings: tf.Tensor
+
+
+class Recommender(Protocol):
+    """The model contract: representations of users and items, and a score of two.
+
+    A training step calls `propagate` once, however many samplers there are, and then the
+    other methods with its result. Samplers see representations and `score` only, so a
+    score need not be a dot product. An implementation is a `tf.keras.Model` whose
+    `trainable_variables` are what the optimizer moves.
+    """
+
+    num_users: int
+    num_items: int
+    dim: int
+
+    def propagate(self) -> State:
+        """Whatever is computed once a step from the parameters alone."""
+
+    def users(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Representations of users: ids [...] int32 to [..., dim]."""
+
+    def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Representations of items: ids [...] int32 to [..., dim]."""
+
+    def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Scores, broadcasting: users [..., dim] and items [..., dim] to [...]."""
+
+    def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Scores of every user with every item: [b, dim] and [n, dim] to [b, n]."""
+
+    def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
+        """Half the squared norms that L2 weighs, per example: [batch].
+
+        1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2) of the layer-0 rows, w being
+        `negative_weights` [batch, n].
+        """
+
+
+def dot_score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """The dot product over the last axis, broadcasting over the others."""
+    return tf.reduce_sum(users * items, axis=-1)
+
+
+def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """All dot products of users [b, dim] with items [n, dim]: [b, n]."""
+    return tf.matmul(users, items, transpose_b=True)
+
+
+def half_squared_norms(
+    users: tf.Tensor, positives: tf.Tensor, negatives: tf.Tensor, negative_weights: tf.Tensor
+) -> tf.Tensor:
+    """1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2): [batch, dim] twice, [batch, n, dim], [batch, n]."""
+
+    def squared(x: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.square(x), axis=-1)
+
+    weighted = tf.reduce_sum(negative_weights * squared(negatives), axis=-1)
+    return 0.5 * (squared(users) + squared(positives) + weighted)

@@ -1,0 +1,65 @@
+"""The training batches: an endless tf.data of (user, positive), a permutation an epoch.
+
+Nothing runs element by element and nothing is shuffled in memory: the n-th batch is a
+pure function of (seed, n), because `tf.random.experimental.index_shuffle` permutes the
+pairs' indices without storing the permutation. A resumed run starts at any epoch at once.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from autosample_tf.interactions import Interactions
+
+
+def steps_per_epoch(num_pairs: int, batch_size: int) -> int:
+    """How many batches hold every pair once, the last one padded."""
+    return -(-num_pairs // batch_size)
+
+
+def training_batches(
+    interactions: Interactions, batch_size: int, *, seed: int, first_epoch: int = 0
+) -> tf.data.Dataset:
+    """Endless batches of static shape; every `steps_per_epoch` of them are an epoch.
+
+    Each batch is a dictionary:
+      user: [batch_size] int32.
+      positive: [batch_size] int32, an item of that user.
+      weight: [batch_size] float32: 0 for the padding of an epoch's last batch, and
+        batch_size / (its number of real pairs) for the others, so that a mean over
+        batch_size rows is the mean over the real ones, also where replicas each see a
+        part of the batch. In full batches it is 1.
+      position: [batch_size] int64: step * batch_size + row, from which every sampler's
+        random numbers come.
+
+    Args:
+      interactions: the pairs to learn from.
+      batch_size: rows of a batch, over all replicas.
+      seed: another seed, another order.
+      first_epoch: where to begin, for a run that goes on.
+    """
+    num_pairs = interactions.num_pairs
+    steps = steps_per_epoch(num_pairs, batch_size)
+    users, items = tf.constant(interactions.users), tf.constant(interactions.items)
+
+    def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = tf.range(batch_size, dtype=tf.int64)
+        places = (step % steps) * batch_size + rows
+        real = places < num_pairs
+        order = tf.random.experimental.index_shuffle(
+            tf.minimum(places, num_pairs - 1),
+            tf.stack([tf.constant(seed, tf.int64), step // steps]),
+            tf.constant(num_pairs - 1, tf.int64),
+        )
+        order = tf.ensure_shape(order, [batch_size])
+        weight = tf.cast(real, tf.float32)
+        return {
+            "user": tf.gather(users, order),
+            "positive": tf.gather(items, order),
+            "weight": weight * (batch_size / tf.reduce_sum(weight)),
+            "position": step * batch_size + rows,
+        }
+
+    first_step = first_epoch * steps
+    counter = tf.data.Dataset.counter(start=first_step, dtype=tf.int64)
+    return counter.map(batch, num_parallel_calls=1).prefetch(4)

@@ -1,0 +1,103 @@
+"""The candidate samplers, by name.
+
+Adding one is a file that fulfils `contract.Sampler` and a line in `SAMPLERS`. A class of
+one's own needs no line: its spec is `package.module:Class[:key=value,…]`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable
+
+from autosample_tf.errors import InputError, expected, unknown
+from autosample_tf.samplers.contract import Card, Context, Negatives, Pool, Sampler
+from autosample_tf.samplers.dynamic import DNS, DNSMN, SoftmaxDNS
+from autosample_tf.samplers.mixgcf import MixGCF
+from autosample_tf.samplers.popularity import PNS
+from autosample_tf.samplers.uniform import RNS
+
+__all__ = ["SAMPLERS", "STANDARD_SET", "Card", "Context", "Negatives", "Pool", "Sampler",
+           "build_sampler", "build_samplers"]  # fmt: skip
+
+SAMPLERS: dict[str, type[Sampler]] = {
+    sampler.card.name: sampler for sampler in (RNS, PNS, DNS, DNSMN, SoftmaxDNS, MixGCF)
+}
+
+STANDARD_SET = ("rns", "pns", "dns:pool=8", "dns:pool=32", "dns-mn:pool=32,top=5",
+                "softmax-dns", "mixgcf")  # fmt: skip
+
+
+def build_sampler(spec: str) -> Sampler:
+    """The sampler of a spec: `dns`, `dns:pool=16` or `mine.samplers:Mine:depth=2`.
+
+    Raises:
+      InputError: for an unknown name or option, or a value of the wrong kind.
+    """
+    if "." in spec.partition(":")[0]:
+        module, _, rest = spec.partition(":")
+        name, _, options = rest.partition(":")
+        own = _import_class(module, name)
+    else:
+        name, _, options = spec.partition(":")
+        if name not in SAMPLERS:
+            raise unknown("sampler", name, list(SAMPLERS))
+        own = SAMPLERS[name]
+    return own(**_parse_options(own, spec, options))
+
+
+def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:
+    """The samplers of several specs, no two of them the same.
+
+    Raises:
+      InputError: for no sampler at all, or for one given twice.
+    """
+    samplers = [build_sampler(spec) if isinstance(spec, str) else spec for spec in specs]
+    if not samplers:
+        raise expected("at least one sampler", received="none", remedy="Name one: dns.")
+    seen: set[str] = set()
+    for sampler in samplers:
+        if sampler.spec in seen:
+            raise expected(
+                "different samplers",
+                received=f"{sampler.spec} twice",
+                remedy="Drop one of them, or give it other options.",
+            )
+        seen.add(sampler.spec)
+    return samplers
+
+
+def _import_class(module: str, name: str) -> type[Sampler]:
+    try:
+        own = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"Expected a sampler class as package.module:Class; received {module}:{name} "
+            f"({error}). Check the names, and that the module is on the Python path."
+        ) from error
+    if not (inspect.isclass(own) and issubclass(own, Sampler)):
+        raise expected(
+            "a subclass of autosample_tf.samplers.Sampler",
+            received=f"{module}:{name}",
+            remedy="Derive the class from Sampler.",
+        )
+    return own
+
+
+def _parse_options(own: type[Sampler], spec: str, text: str) -> dict[str, object]:
+    parameters = inspect.signature(own).parameters
+    options: dict[str, object] = {}
+    for part in filter(None, text.split(",")):
+        key, _, value = part.partition("=")
+        if key not in parameters:
+            raise unknown(f"option of sampler {spec.partition(':')[0]!r}", key, list(parameters))
+        kind = type(parameters[key].default)
+        try:
+            options[key] = kind(value)
+        except ValueError as error:
+            raise expected(
+                f"{key} of sampler {spec!r} as {kind.__name__}",
+                received=repr(value),
+                remedy=f"Write {key}={parameters[key].default}, for example.",
+            ) from error
+    return options

@@ -1,0 +1,124 @@
+"""Dynamic negative sampling: hard negatives, picked by score from a uniform pool.
+
+Zhang et al., "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item
+Sampling", SIGIR 2013, takes the hardest of the pool; Shi et al., "On the Theories Behind
+Hard Negative Sampling for Recommendation", WWW 2023, one of the M hardest (DNS(M, N)) or
+a softmax draw. Pools are drawn with replacement and hold no train positive of the user.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+from autosample_tf.samplers.contract import (
+    Card,
+    Context,
+    Negatives,
+    Sampler,
+    one_hardest,
+    pick,
+    row_weight,
+)
+
+
+class DNS(Sampler):
+    """The best-scored item of a pool.
+
+    Args:
+      pool: candidates, at least 1; more are harder and more often false negatives.
+    """
+
+    card = Card(
+        name="dns",
+        rule="the best-scored of `pool` uniform candidates",
+        cost="`pool` look-ups and scores",
+        source="Zhang et al., SIGIR 2013",
+    )
+
+    def __init__(self, pool: int = 32):
+        super().__init__()
+        self.pool = _check_pool("dns", pool)
+
+    def sample(self, context: Context) -> Negatives:
+        return one_hardest(context.pool.first(self.pool))
+
+
+class DNSMN(Sampler):
+    """One of the best-scored items of a pool, each of them as likely.
+
+    Args:
+      pool: candidates (the paper's N), at least 1.
+      top: how many of the hardest to choose among (the paper's M), in [1, pool]: 1 is
+        `dns`, `pool` is `rns`. Fewer where fewer candidates are unobserved.
+    """
+
+    card = Card(
+        name="dns-mn",
+        rule="one of the `top` best-scored of `pool` uniform candidates, uniformly",
+        cost="`pool` look-ups and scores, a partial sort",
+        source="DNS(M, N) of Shi et al., WWW 2023",
+    )
+
+    def __init__(self, pool: int = 32, top: int = 5):
+        super().__init__()
+        self.pool = _check_pool("dns-mn", pool)
+        if not 1 <= top <= pool:
+            raise expected(f"dns-mn's top in [1, {pool}]", received=top, remedy="Change it.")
+        self.top = top
+
+    def sample(self, context: Context) -> Negatives:
+        pool = context.pool.first(self.pool)
+        hardest = tf.math.top_k(pool.scores, self.top).indices  # [batch, top]
+        allowed = tf.reduce_sum(tf.cast(pool.allowed, tf.int32), axis=1)
+        choices = tf.cast(tf.minimum(allowed, self.top), tf.float32)
+        rank = tf.cast(context.draws.uniform(self.spec, 1)[:, 0] * choices, tf.int32)
+        # choices * (1 - 2^-24) can round up to choices
+        rank = tf.minimum(rank, self.top - 1)
+        column = pick(hardest, rank)[:, 0]
+        return Negatives(pick(pool.items, column), row_weight(pool.allowed))
+
+
+class SoftmaxDNS(Sampler):
+    """An item of a pool, drawn in proportion to exp(score / temperature).
+
+    Args:
+      pool: candidates, at least 1.
+      temperature: in units of the score, above 0; towards 0 it is `dns`, towards
+        infinity `rns`.
+    """
+
+    card = Card(
+        name="softmax-dns",
+        rule="one of `pool` uniform candidates, proportional to exp(score / temperature)",
+        cost="`pool` look-ups, scores and random numbers",
+        source="the softmax draw of Shi et al., WWW 2023, over a pool",
+    )
+
+    def __init__(self, pool: int = 32, temperature: float = 1.0):
+        super().__init__()
+        self.pool = _check_pool("softmax-dns", pool)
+        if not temperature > 0:
+            raise expected(
+                "softmax-dns's temperature above 0", received=temperature, remedy="Raise it."
+            )
+        self.temperature = float(temperature)
+
+    def sample(self, context: Context) -> Negatives:
+        pool = context.pool.first(self.pool)
+        logits = pool.scores / self.temperature
+        uniform = context.draws.uniform(self.spec, self.pool)
+        # Gumbel-max: the argmax of logits + Gumbel noise is a draw from their softmax.
+        noise = -tf.math.log(-tf.math.log(tf.clip_by_value(uniform, 1e-20, 1 - 1e-7)))
+        keys = tf.where(pool.allowed, logits + noise, pool.scores.dtype.min)
+        column = tf.argmax(keys, axis=1, output_type=tf.int32)
+        log_q = tf.nn.log_softmax(tf.where(pool.allowed, logits, pool.scores.dtype.min))
+        return Negatives(
+            pick(pool.items, column), row_weight(pool.allowed), log_q=pick(log_q, column)
+        )
+
+
+def _check_pool(name: str, pool: int) -> int:
+    if pool < 1:
+        raise expected(f"{name}'s pool of at least 1", received=pool, remedy="Raise it.")
+    return pool

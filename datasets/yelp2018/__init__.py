@@ -1,0 +1,1 @@
+"""Yelp2018: its facts, description and citations; see README.md."""
