@@ -33,7 +33,8 @@ class RowSparseAdam(tf.keras.optimizers.Optimizer):
         epsilon: float = 1e-8,
         name: str = "RowSparseAdam",
     ):
-        super().__init__(name=name, jit_compile=False)
+        # weight_decay=None, not the base's 0: a decay of 0 still passes over every row.
+        super().__init__(name=name, weight_decay=None, jit_compile=False)
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 

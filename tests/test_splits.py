@@ -95,8 +95,8 @@ def test_how_many_are_held_out(degree, fraction, held):
 
 def test_the_choice_is_the_same_on_every_machine():
     kept, held = hold_out(users_with(*range(100)), 0.2, seed=2023)
-    assert (kept.num_pairs, held.num_pairs) == STORED_SPLIT_COUNTS
-    assert (digest(kept), digest(held)) == STORED_SPLIT_DIGESTS
+    assert (kept.num_pairs, held.num_pairs) == (3960, 990)
+    assert (digest(kept), digest(held)) == ("94e57f2b382465ee", "70ac5f8d07f02901")
 
 
 def test_another_seed_makes_another_choice():

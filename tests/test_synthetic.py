@@ -72,9 +72,10 @@ def test_tastes_can_be_learned():
     seen = np.zeros((dataset.num_users, dataset.num_items))
     seen[dataset.train.users, dataset.train.items] = 1
     popular = np.tile(dataset.train.popularity, (dataset.num_users, 1))
-    left, values, right = np.linalg.svd(seen, full_matrices=False)
-    factors = (left[:, :7] * values[:7]) @ right[:7]
-    assert recall_at_20(dataset, factors) > 1.3 * recall_at_20(dataset, popular)
+    # The best approximation of rank 7: onto the 7 leading left singular vectors of `seen`.
+    leading = np.linalg.eigh(seen @ seen.T).eigenvectors[:, -7:]
+    approximation = leading @ (leading.T @ seen)
+    assert recall_at_20(dataset, approximation) > 1.3 * recall_at_20(dataset, popular)
 
 
 def test_items_are_drawn_by_their_odds_without_replacement():
