@@ -85,8 +85,8 @@ def _held_out_counts(degrees: np.ndarray, fraction: float) -> np.ndarray:
             received=fraction,
             remedy="Give a share such as 0.1.",
         )
-    # In floats 50 * 0.29 is 14.499…; as the decimal that was written it rounds up, to 15.
-    share = Fraction(str(fraction)).limit_denominator(10**6)
+    # In floats 50 * 0.29 is 14.499…; as the fraction that was meant it rounds up, to 15.
+    share = Fraction(float(fraction)).limit_denominator(10**6)
     halves = 2 * share.denominator
     rounded = (degrees * 2 * share.numerator + share.denominator) // halves
     return np.where(degrees < FEWEST_PAIRS, 0, np.clip(rounded, 1, degrees - 1))

@@ -98,6 +98,8 @@ def test_keys_beyond_32_bits_do_not_wrap():
     large = build([(99_999, 99_999), (99_999, 0)], num_users=100_000, num_items=100_000)
     assert as_set(large) == {(99_999, 99_999), (99_999, 0)}
     assert large.keys.tolist() == [9_999_900_000, 9_999_999_999]
+    users, items = np.array([99_999, 0], np.int32), np.array([99_999, 99_999], np.int32)
+    assert large.contains(users, items).tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,234 @@
+"""What happens between epochs: evaluate, drop, keep the best, record, back up.
+
+Every callback's state can be read back from the run folder (the history's rows, the
+checkpoint), so that a resumed run goes on as if it had not stopped. They belong in this
+order, since each may read what those before it put into the epoch's `logs`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from autosample_tf.autosample import AutoSample
+from autosample_tf.errors import InputError
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.runs import History
+
+log = logging.getLogger(__name__)
+Row = Mapping[str, Any]
+
+
+class TrainingDivergedError(InputError):
+    """The loss is no longer a finite number; the last epoch's checkpoint is untouched."""
+
+
+class StopOnDivergence(tf.keras.callbacks.Callback):
+    """Raises when the mean loss of the epoch so far is not finite."""
+
+    def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
+        if not math.isfinite(loss := logs["loss"]):
+            raise TrainingDivergedError(
+                f"Expected a finite loss; received {loss} at step {batch + 1} of the epoch. "
+                "The last good checkpoint is kept: lower --learning-rate, or raise --l2."
+            )
+
+
+class EvaluateEpoch(tf.keras.callbacks.Callback):
+    """Puts the epoch's number, its seconds and the held-out metrics into the logs."""
+
+    def __init__(self, evaluator: Evaluator):
+        super().__init__()
+        self._evaluator = evaluator
+
+    def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        trained = time.perf_counter()
+        metrics = self._evaluator.mean()
+        logs.update(
+            epoch=epoch + 1,
+            seconds=trained - self._began,
+            evaluation_seconds=time.perf_counter() - trained,
+            **metrics,
+        )
+
+
+class DropSamplers(tf.keras.callbacks.Callback):
+    """Drops samplers whose weight stays under a share of an equal weight.
+
+    A sampler goes when its weight ends two epochs in a row under
+    `threshold` / (number of active samplers), after the warm-up; the one with the largest
+    weight always stays. The next epoch's step is traced without those dropped.
+
+    Args:
+      threshold: in [0, 1); 0 drops none.
+      warmup: epochs before the first drop.
+    """
+
+    def __init__(self, threshold: float, warmup: int):
+        super().__init__()
+        self._threshold, self._warmup = threshold, warmup
+        self._low_before: set[str] = set()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        low = self._low(self.model.weights_by_spec())
+        to_drop = low & self._low_before if epoch + 1 > self._warmup else set()
+        if to_drop:
+            weights = self.model.weights_by_spec()
+            logs["dropped"] = ";".join(f"{spec}={weights[spec]:.6f}" for spec in sorted(to_drop))
+            log.info("epoch %d: dropped %s", epoch + 1, logs["dropped"])
+            self.model.drop(to_drop)
+        self._low_before = low
+
+    def replay(self, rows: Sequence[Row]) -> None:
+        """Takes up the state that the last of the history's rows left."""
+        if rows:
+            weights = {
+                name.removeprefix("weight/"): value
+                for name, value in rows[-1].items()
+                if name.startswith("weight/") and value is not None
+            }
+            self._low_before = self._low(weights)
+
+    def _low(self, weights: Mapping[str, float]) -> set[str]:
+        limit = self._threshold / len(weights)
+        strongest = max(weights, key=weights.__getitem__)
+        return {s for s, weight in weights.items() if weight < limit and s != strongest}
+
+
+class KeepBest(tf.keras.callbacks.Callback):
+    """Writes the parameters of the best epoch, and stops after `patience` worse ones.
+
+    Args:
+      monitor: the metric that is to rise.
+      patience: epochs in a row without a new best.
+      path: what the parameters are written to, as `tf.train.Checkpoint` does.
+    """
+
+    def __init__(self, monitor: str, patience: int, path: Path):
+        super().__init__()
+        self._monitor, self._patience, self._path = monitor, patience, path
+        self.best = -math.inf
+        self.best_epoch = 0
+        self._worse = 0
+
+    def start_from(self, value: float, model: tf.keras.Model) -> None:
+        """Counts the parameters before the first epoch as epoch 0's."""
+        self.best = value
+        write_parameters(model, self._path)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._is_best(epoch + 1, logs[self._monitor]):
+            write_parameters(self.model.model, self._path)
+        if self._worse >= self._patience:
+            self.model.stop_training = True
+
+    def replay(self, rows: Sequence[Row]) -> bool:
+        """Takes up the state that the history's rows left; whether it had stopped."""
+        for row in rows:
+            self._is_best(row["epoch"], row[self._monitor])
+        return self._worse >= self._patience
+
+    def _is_best(self, epoch: int, value: float) -> bool:
+        if value > self.best:
+            self.best, self.best_epoch, self._worse = value, epoch, 0
+            return True
+        self._worse += 1
+        return False
+
+
+class Record(tf.keras.callbacks.Callback):
+    """Writes the epoch's logs to the history and, as scalars, for TensorBoard.
+
+    Args:
+      history: the stage's table.
+      log_dir: TensorBoard's folder.
+    """
+
+    def __init__(self, history: History, log_dir: Path):
+        super().__init__()
+        self._history, self._log_dir = history, log_dir
+
+    def on_train_begin(self, logs: Row | None = None) -> None:
+        self._writer = tf.summary.create_file_writer(str(self._log_dir))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._history.append(logs)
+        with self._writer.as_default(step=epoch + 1):
+            for name, value in logs.items():
+                if not isinstance(value, str) and name != "epoch":
+                    tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def on_train_end(self, logs: Row | None = None) -> None:
+        self._writer.close()
+
+
+class KeepEpoch(tf.keras.callbacks.Callback):
+    """Writes the parameters at the end of one epoch, for `--init rewind`."""
+
+    def __init__(self, epoch: int, path: Path):
+        super().__init__()
+        self._epoch, self._path = epoch, path
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        if epoch + 1 == self._epoch:
+            write_parameters(self.model.model, self._path)
+
+
+class BackUp(tf.keras.callbacks.Callback):
+    """Checkpoints everything that training goes on from, once an epoch.
+
+    `tf.keras.callbacks.BackupAndRestore` would do, but for the set of active samplers:
+    after a restore the step has to be traced without the dropped ones.
+
+    Args:
+      autosample: what is trained; its optimizers and samplers are checkpointed with it.
+      folder: of the checkpoints, of which only the last is kept.
+    """
+
+    def __init__(self, autosample: AutoSample, folder: Path):
+        super().__init__()
+        self._epoch = tf.Variable(0, trainable=False, dtype=tf.int64)
+        checkpoint = tf.train.Checkpoint(autosample=autosample, epoch=self._epoch)
+        self._manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+        self._autosample = autosample
+
+    def restore(self) -> int:
+        """Restores the last checkpoint, if there is one; the number of epochs done."""
+        if self._manager.restore_or_initialize():
+            self._autosample.restore_active()
+        return int(self._epoch.numpy())
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        self._epoch.assign(epoch + 1)
+        self._manager.save(checkpoint_number=epoch + 1)
+
+
+def write_parameters(model: tf.keras.Model, path: Path) -> None:
+    """Writes a recommender's parameters alone, without any optimizer's state."""
+    tf.train.Checkpoint(model=model).write(str(path))
+
+
+def read_parameters(model: tf.keras.Model, path: Path) -> None:
+    """Reads what `write_parameters` wrote.
+
+    Raises:
+      InputError: if nothing is there, or it is another model's.
+    """
+    try:
+        status = tf.train.Checkpoint(model=model).read(str(path))
+        status.assert_existing_objects_matched()
+    except (tf.errors.NotFoundError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"Expected the parameters of this model in {path}; received "
+            f"{str(error).splitlines()[0]}. Was the run interrupted before they were written?"
+        ) from error

@@ -1,0 +1,218 @@
+"""The run folder: what was asked, how far it came, what came out. No TensorFlow.
+
+    config.json    settings, dataset (counts and checksum), versions, machine
+    metrics.json   the result, written last
+    search/        history.csv, checkpoints, parameters, result.json
+    retrain/       history.csv, checkpoints, parameters
+    tensorboard/   scalars of both stages
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import autosample_tf
+from autosample_tf.errors import InputError, expected
+
+SCHEMA_VERSION = 1
+_REPORTED_PACKAGES = ("tensorflow", "tf_keras", "tensorflow-recommenders", "numpy")
+
+
+class Run:
+    """One run's folder.
+
+    Args:
+      path: the folder, there or not.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @classmethod
+    def existing(cls, path: Path | str) -> Run:
+        """A folder that holds a run.
+
+        Raises:
+          InputError: if it does not.
+        """
+        run = cls(path)
+        if not (run.path / "config.json").is_file():
+            raise expected(
+                "a run folder with a config.json",
+                received=path,
+                remedy="Pass the folder that `autosample-tf search` printed.",
+            )
+        return run
+
+    @property
+    def search(self) -> Path:
+        return self.path / "search"
+
+    @property
+    def retrain(self) -> Path:
+        return self.path / "retrain"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    def config(self) -> dict[str, Any]:
+        return self.read_json("config.json")
+
+    def metrics(self) -> dict[str, Any]:
+        """The result.
+
+        Raises:
+          InputError: if the run did not get that far.
+        """
+        if not (self.path / "metrics.json").is_file():
+            raise expected(
+                f"a finished run in {self.path}",
+                received="one without metrics.json",
+                remedy="Finish it with `autosample-tf search --resume --run-dir …`.",
+            )
+        return self.read_json("metrics.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"Expected JSON in {path}; received {error}. Restore it.") from error
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Writes a whole file or none; `schema_version` comes first."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"schema_version": SCHEMA_VERSION, **values}, indent=2)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+
+    def start(self, config: Mapping[str, Any], *, resume: bool) -> None:
+        """Makes the folder with its `config.json`, or checks that a resumed run's agrees.
+
+        Raises:
+          InputError: if the folder is there and `resume` is not asked for, or the other
+            way round, or the settings or the data changed.
+        """
+        if not resume:
+            if self.path.exists() and any(p.name != "lock" for p in self.path.iterdir()):
+                raise expected(
+                    "a run folder that is not there yet",
+                    received=self.path,
+                    remedy="Choose another --run-dir, or go on with --resume.",
+                )
+            self.write_json("config.json", {**config, "environment": environment()})
+            return
+        before = Run.existing(self.path).config()
+        changed = list(_differences(before, {**config, "environment": before["environment"]}))
+        if changed:
+            raise InputError(
+                f"Expected the settings that the run in {self.path} began with; received "
+                f"others: {'; '.join(changed)}. Resume with those, or start a new run."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process out of the folder.
+
+        Raises:
+          InputError: if another process is at work there.
+        """
+        existed = self.path.exists()
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise expected(
+                f"a run folder that no other process works in",
+                received=self.path,
+                remedy="Wait for it to finish, or choose another --run-dir.",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+            (self.path / "lock").unlink(missing_ok=True)
+            if not existed and not any(self.path.iterdir()):
+                self.path.rmdir()  # refused before anything was written
+
+
+class History:
+    """A stage's table, `history.csv`: a row an epoch, rewritten whole so none is half there.
+
+    Args:
+      path: the file.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.rows: list[dict[str, Any]] = []
+
+    def load(self, epochs: int) -> None:
+        """Takes up the rows of the first `epochs` epochs; later ones were not backed up."""
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                rows = [{k: _parse(v) for k, v in row.items()} for row in csv.DictReader(file)]
+            self.rows = [row for row in rows if row["epoch"] <= epochs]
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds an epoch; columns that are new leave the earlier rows empty there."""
+        self.rows.append({key: _plain(value) for key, value in row.items()})
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_name(self._path.name + ".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(partial, self._path)
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as `config.json` has them."""
+    return {
+        "autosample_tf": autosample_tf.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in _REPORTED_PACKAGES},
+    }
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
+    for key in sorted({*before, *after} - {"schema_version"}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} was {old!r}, is {new!r}"
+
+
+def _parse(text: str) -> Any:
+    if text == "":
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return int(number) if number.is_integer() and text.isdigit() else number
+
+
+def _plain(value: Any) -> Any:
+    """A Python number of a NumPy or TensorFlow scalar, written so that it reads back."""
+    return value.item() if hasattr(value, "item") else value

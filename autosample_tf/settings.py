@@ -1,0 +1,173 @@
+"""Every setting of a run, with its default, where it may lie, and what it trades.
+
+No TensorFlow here: the command line reads names and defaults from this module before it
+imports anything heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from autosample_tf.errors import expected, unknown
+
+MODEL_NAMES = ("lightgcn", "mf")
+LOSSES = ("bpr",)
+OBJECTIVES = ("joint", "uniform", "validation")
+MIXINGS = ("instance", "loss")
+INITS = ("rewind", "scratch", "search")
+OPTIMIZERS = ("adam", "row-sparse-adam")
+STANDARD_SET = (
+    "rns",
+    "pns",
+    "dns:pool=8",
+    "dns:pool=32",
+    "dns-mn:pool=32,top=5",
+    "softmax-dns",
+    "mixgcf",
+)
+
+# Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mf": {"learning_rate": 3e-3, "l2": 0.03, "optimizer": "row-sparse-adam"},
+    "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a search and its retraining do; the run's folder and data are given apart.
+
+    Attributes:
+      model: one of `MODEL_NAMES`.
+      layers: propagation layers of a graph model, at least 1.
+      dim: entries of a user's or an item's vector.
+      loss: one of `LOSSES`.
+      samplers: the candidates' specs.
+      mixing: `loss` sums the samplers' losses; `instance` takes the loss of the sum of
+        their negatives, one score an example instead of one a sampler.
+      objective: what the weights learn from; see `autosample`.
+      temperature: of the softmax over logits, above 0; lower chooses more sharply.
+      drop_threshold: a sampler is dropped when its weight is under this share of an equal
+        weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
+      drop_warmup: epochs before the first drop.
+      init: where retraining starts: `search`'s last parameters, those of `rewind_epoch`,
+        or from `scratch`.
+      rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
+        last of the warm-up.
+      refit: after choosing, train once more on train and validation together with
+        everything fixed, epochs too: what published tables compare with.
+      search_epochs: epochs of the search, at least 1.
+      retrain_epochs: most epochs of the retraining.
+      patience: epochs without a better validation NDCG before retraining stops.
+      batch_size: pairs a step; None: 2,048, or what leaves an epoch some 100 steps.
+      learning_rate: None: the model's, `MODEL_DEFAULTS`.
+      l2: of the regularization, see `models.contract`; None: the model's.
+      optimizer: one of `OPTIMIZERS`; None: the model's.
+      valid_fraction: of each user's train pairs, held out where the data has no
+        validation split.
+      top_k: cutoffs of the metrics; the first steers early stopping.
+      seed: of initial values, data order, samplers and splits.
+    """
+
+    model: str = "mf"
+    layers: int = 3
+    dim: int = 64
+    loss: str = "bpr"
+    samplers: tuple[str, ...] = STANDARD_SET
+    mixing: str = "loss"
+    objective: str = "validation"
+    temperature: float = 1.0
+    drop_threshold: float = 0.5
+    drop_warmup: int = 3
+    init: str = "search"
+    rewind_epoch: int | None = None
+    refit: bool = False
+    search_epochs: int = 12
+    retrain_epochs: int = 60
+    patience: int = 5
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    l2: float | None = None
+    optimizer: str | None = None
+    valid_fraction: float = 0.1
+    top_k: tuple[int, ...] = (20,)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind, value, known in (
+            ("model", self.model, MODEL_NAMES),
+            ("loss", self.loss, LOSSES),
+            ("mixing", self.mixing, MIXINGS),
+            ("objective", self.objective, OBJECTIVES),
+            ("init", self.init, INITS),
+            ("optimizer", self.optimizer or OPTIMIZERS[0], OPTIMIZERS),
+        ):
+            if value not in known:
+                raise unknown(kind, value, known)
+        at_least_one = ("layers", "dim", "search_epochs", "patience", "batch_size", "rewind_epoch")
+        for name in at_least_one:
+            _check(name, getattr(self, name), "at least 1", lambda x: x >= 1)
+        for name in ("drop_warmup", "retrain_epochs", "l2", "seed"):
+            _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
+        for name in ("temperature", "learning_rate"):
+            _check(name, getattr(self, name), "above 0", lambda x: x > 0)
+        _check("drop_threshold", self.drop_threshold, "in [0, 1)", lambda x: 0 <= x < 1)
+        _check("valid_fraction", self.valid_fraction, "in (0, 1)", lambda x: 0 < x < 1)
+        _check("top_k", self.top_k, "cutoffs of at least 1", lambda x: x and min(x) >= 1)
+
+    def resolved(self, num_pairs: int) -> Settings:
+        """These settings with every None replaced by what it stands for.
+
+        Args:
+          num_pairs: the train pairs of the dataset.
+        """
+        chosen = {
+            name: default
+            for name, default in MODEL_DEFAULTS[self.model].items()
+            if getattr(self, name) is None
+        }
+        if self.batch_size is None:
+            chosen["batch_size"] = default_batch_size(num_pairs)
+        if self.rewind_epoch is None:
+            chosen["rewind_epoch"] = max(1, min(self.drop_warmup, self.search_epochs))
+        return dataclasses.replace(self, **chosen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: tuples are lists."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Settings:
+        """The inverse of `to_dict`.
+
+        Raises:
+          InputError: for a key that is no setting.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                raise unknown("setting", key, names)
+        return cls(
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in values.items()
+            }
+        )
+
+
+def default_batch_size(num_pairs: int) -> int:
+    """The largest power of two in [128, 2048] that leaves an epoch 100 steps, if any does."""
+    size = 2048
+    while size > 128 and num_pairs < 100 * size:
+        size //= 2
+    return size
+
+
+def _check(name: str, value: Any, wanted: str, holds: Any) -> None:
+    if value is not None and not holds(value):
+        flag = "--" + name.replace("_", "-")
+        raise expected(f"{flag} {wanted}", received=value, remedy="Change it.")

@@ -1,0 +1,409 @@
+"""Files to datasets: what is read, what is mended and counted, what is refused and how."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from autosample_tf.errors import InputError
+from autosample_tf.formats import read
+from autosample_tf.lightgcn_format import parse
+from autosample_tf.splits import hold_out
+
+MARK = b"\xef\xbb\xbf"
+
+
+def pairs_of(dataset, split):
+    """A split's pairs in original ids."""
+    rows = getattr(dataset, split)
+    users, items = dataset.user_ids[rows.users], dataset.item_ids[rows.items]
+    return set(zip(users.tolist(), items.tolist(), strict=True))
+
+
+def all_pairs(dataset):
+    return pairs_of(dataset, "train") | pairs_of(dataset, "test")
+
+
+def refusal(path, **options):
+    """The one line with which `read` refuses."""
+    with pytest.raises(InputError) as raised:
+        read(path, **options)
+    message = str(raised.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def write_table(tmp_path):
+    def write(text, name="table.csv"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+class TestLightGCNFolder:
+    def test_splits_and_ids(self, write_splits):
+        dataset = read(write_splits(train=b"0 1 2\n1 0\n", valid=b"1 2\n", test=b"0 0\n1 1\n"))
+        assert pairs_of(dataset, "train") == {("0", "1"), ("0", "2"), ("1", "0")}
+        assert pairs_of(dataset, "valid") == {("1", "2")}
+        assert pairs_of(dataset, "test") == {("0", "0"), ("1", "1")}
+        assert dataset.user_ids.tolist() == ["0", "1"]
+        assert dataset.item_ids.tolist() == ["0", "1", "2"]
+        assert set(dataset.notes.values()) == {0}
+
+    def test_without_a_valid_file_there_is_no_validation_split(self, write_splits):
+        assert read(write_splits(train=b"0 1", test=b"0 2")).valid is None
+
+    def test_ids_with_holes_are_numbered_in_ascending_order(self, write_splits):
+        dataset = read(write_splits(train=b"70 9 1000000000000\n5 10\n", test=b"70 10\n6 2\n"))
+        assert dataset.user_ids.tolist() == ["5", "6", "70"]
+        assert dataset.item_ids.tolist() == ["2", "9", "10", "1000000000000"]
+        assert pairs_of(dataset, "train") == {("70", "9"), ("70", "1000000000000"), ("5", "10")}
+        assert pairs_of(dataset, "test") == {("70", "10"), ("6", "2")}
+
+    @pytest.mark.parametrize(
+        "train",
+        [
+            pytest.param(b"0 1 2\n1 3\n", id="plain"),
+            pytest.param(b"0 1 2\n1 3", id="no last line end"),
+            pytest.param(b"0 1 2\r\n1 3\r\n", id="CRLF"),
+            pytest.param(b"0 1 2\r1 3\r", id="CR"),
+            pytest.param(MARK + b"0 1 2\n1 3\n", id="byte order mark"),
+            pytest.param(b"\n\n0 1 2\n\n \n1 3\n\n", id="blank lines"),
+            pytest.param(b"0\t1\t2 \n  1  3\t\n", id="tabs and many spaces"),
+            pytest.param(b"1 3\n0 2\n0 1\n", id="a user on two lines"),
+            pytest.param(b"0 1 2\n1 3\n0\n", id="a user alone"),
+            pytest.param(b"00 01 2\n1 0003\n", id="leading zeros"),
+        ],
+    )
+    def test_spellings_of_one_file(self, write_splits, train):
+        dataset = read(write_splits(train=train, test=b"0 3\n"))
+        assert pairs_of(dataset, "train") == {("0", "1"), ("0", "2"), ("1", "3")}
+        assert dataset.notes["duplicate_pairs"] == 0
+
+    def test_agrees_with_a_line_by_line_oracle(self, tmp_path):
+        draw = random.Random(0)
+
+        def some_ids():
+            return [
+                draw.randrange(10 ** draw.randrange(1, 19)) for _ in range(draw.randrange(1, 9))
+            ]
+
+        lines = [some_ids() for _ in range(500)]
+        ends = [draw.choice(["\n", "\r\n", "\n\n", " \n"]) for _ in lines]
+        text = "".join(
+            " ".join(map(str, line)) + end for line, end in zip(lines, ends, strict=True)
+        )
+        path = tmp_path / "train.txt"
+        path.write_bytes(text.encode())
+        parsed = parse(path)
+        assert parsed.users.tolist() == [line[0] for line in lines]
+        assert parsed.counts.tolist() == [len(line) - 1 for line in lines]
+        assert parsed.items.tolist() == [item for line in lines for item in line[1:]]
+
+    def test_users_alone_belong_to_the_catalogue_and_are_counted_in_test(self, write_splits):
+        dataset = read(write_splits(train=b"0 1\n3\n", test=b"0 2\n1\n2\n"))
+        assert dataset.user_ids.tolist() == ["0", "1", "2", "3"]
+        assert dataset.counts()["empty_test_lines"] == 2
+        assert dataset.counts()["users_without_train_pairs"] == 3
+
+    def test_duplicates_are_merged_and_counted(self, write_splits):
+        dataset = read(write_splits(train=b"0 1 1 2\n0 2\n", test=b"0 3 3\n"))
+        assert pairs_of(dataset, "train") == {("0", "1"), ("0", "2")}
+        assert dataset.notes["duplicate_pairs"] == 3
+
+    def test_held_out_pairs_that_an_earlier_split_has_are_dropped_and_counted(self, write_splits):
+        dataset = read(write_splits(train=b"0 1\n", valid=b"0 1 2\n", test=b"0 1 2 3\n"))
+        assert pairs_of(dataset, "valid") == {("0", "2")}
+        assert pairs_of(dataset, "test") == {("0", "3")}
+        assert dataset.notes["held_out_pairs_in_train"] == 3
+
+    @pytest.mark.parametrize("line", [1, 3])
+    @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+    @pytest.mark.parametrize(
+        ("word", "received", "remedy"),
+        [
+            (b"-2", "'-2'", "from 0 upwards"),
+            (b"2.0", "'2.0'", "as integers"),
+            (b"+2", "'+2'", "as integers"),
+            (b"1,2", "'1,2'", "as integers"),
+            (b"item", "'item'", "as integers"),
+            (b"1e5", "'1e5'", "as integers"),
+            (b"\xd9\xa3", "'٣'", "as integers"),  # a digit, but not one of ours
+            (b"\xff\xfe", r"'\\xff\\xfe'", "as integers"),
+            (b"1\x000", r"'1\x000'", "as integers"),
+            (b"1234567890123456789", "'1234567890123456789'", "Renumber"),
+            (b"9" * 60, "'9999", "Renumber"),
+        ],
+    )
+    def test_a_malformed_line_is_named(self, write_splits, word, received, remedy, end, line):
+        before = b"0 1 2" + end + end if line == 3 else b""
+        folder = write_splits(train=before + b"1 " + word + b" 3" + end, test=b"0 3\n")
+        message = refusal(folder)
+        assert message.startswith("Expected a line `user item item …` of non-negative integers")
+        assert f"{folder / 'train.txt'}:{line}; received {received}" in message
+        assert remedy in message
+
+    def test_a_malformed_test_file_is_named_too(self, write_splits):
+        folder = write_splits(train=b"0 1\n", test=b"0 2\nx 3\n")
+        assert f"{folder / 'test.txt'}:2; received 'x'" in refusal(folder)
+
+    def test_eighteen_digits_are_read(self, write_splits):
+        dataset = read(write_splits(train=b"0 999999999999999999", test=b"0 1"))
+        assert pairs_of(dataset, "train") == {("0", "999999999999999999")}
+
+    @pytest.mark.parametrize("train", [b"", b"\n\n", MARK, b"0\n1\n"])
+    def test_a_train_file_without_pairs_is_refused(self, write_splits, train):
+        assert "Expected train pairs" in refusal(write_splits(train=train, test=b"0 1\n"))
+
+    @pytest.mark.parametrize("test", [b"", b"0\n", b"0 1\n"])
+    def test_nothing_held_out_is_refused(self, write_splits, test):
+        assert "Expected held-out test pairs" in refusal(write_splits(train=b"0 1\n", test=test))
+
+    def test_a_valid_file_that_is_all_in_train_is_refused(self, write_splits):
+        message = refusal(write_splits(train=b"0 1\n", valid=b"0 1\n", test=b"0 2\n"))
+        assert "valid.txt; received none. Delete the file" in message
+
+    def test_missing_files_are_named_with_what_is_there(self, write_splits, tmp_path):
+        assert "received an empty folder. Put train.txt and test.txt there" in refusal(tmp_path)
+        message = refusal(write_splits(train=b"0 1\n", notes=b""))
+        assert "received notes.txt, train.txt. Put test.txt there" in message
+
+    def test_a_long_listing_is_cut(self, write_splits):
+        folder = write_splits(**{f"part{number}": b"" for number in range(10, 30)})
+        assert "part19.txt and 10 more. Put" in refusal(folder)
+
+    def test_columns_are_refused(self, write_splits):
+        message = refusal(write_splits(train=b"0 1", test=b"0 2"), item_column="item")
+        assert "received item_column='item'" in message
+
+    def test_the_name_is_the_folders(self, write_splits, monkeypatch):
+        folder = write_splits(train=b"0 1", test=b"0 2")
+        assert read(folder).name == folder.name
+        assert read(str(folder), name="mine").name == "mine"
+        monkeypatch.chdir(folder)
+        assert read(".").name == folder.name
+
+
+ROWS = [("ann", "10"), ("ann", "9"), ("ann", "x"), ("bob", "10"), ("bob", "9"), ("cyd", "9")]
+
+
+def table_text(rows, head=("user", "item"), delimiter=",", end="\n"):
+    return end.join(delimiter.join(row) for row in [head, *rows]) + end
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            pytest.param("t.csv", table_text(ROWS), id="csv"),
+            pytest.param("t.CSV", table_text(ROWS), id="capital extension"),
+            pytest.param("t.csv", table_text(ROWS, delimiter=";"), id="semicolons"),
+            pytest.param("t.csv", table_text(ROWS, delimiter="\t"), id="tabs in a .csv"),
+            pytest.param("t.tsv", table_text(ROWS, delimiter="\t"), id="tsv"),
+            pytest.param("t.tsv", table_text(ROWS), id="commas in a .tsv"),
+            pytest.param("t.csv", table_text(ROWS, end="\r\n"), id="CRLF"),
+            pytest.param("t.csv", table_text(ROWS).rstrip("\n"), id="no last line end"),
+            pytest.param("t.csv", MARK + table_text(ROWS).encode(), id="byte order mark"),
+            pytest.param("t.csv", "\n\n" + table_text(ROWS, end="\n\n"), id="blank lines"),
+            pytest.param("t.csv", table_text(ROWS).replace("ann", '"ann"'), id="quotes"),
+            pytest.param(
+                "t.inter",
+                table_text(ROWS, ("user_id:token", "item_id:token"), "\t"),
+                id="RecBole",
+            ),
+        ],
+    )
+    def test_spellings_of_one_table(self, write_table, name, text):
+        dataset = read(write_table(text, name))
+        assert all_pairs(dataset) == set(ROWS)
+        assert dataset.user_ids.tolist() == ["ann", "bob", "cyd"]
+        assert dataset.item_ids.tolist() == ["10", "9", "x"]  # by code point
+        assert dataset.name == "t"
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            ("user", "item"),
+            ("user_id", "item_id"),
+            ("userId", "movieId"),
+            ("userID", "artistID"),
+            ("UID", "iid"),
+            ("User ID", "Product-ID"),
+            ("reviewerID", "asin"),
+        ],
+    )
+    def test_common_names_of_columns_in_any_order(self, write_table, head):
+        rows = [(item, "5", user) for user, item in ROWS]
+        text = table_text(rows, (head[1], "rating", head[0]))
+        assert all_pairs(read(write_table(text))) == set(ROWS)
+
+    def test_named_columns(self, write_table):
+        path = write_table(table_text(ROWS, ("who", "what")))
+        assert all_pairs(read(path, user_column="who", item_column="what")) == set(ROWS)
+
+    @pytest.mark.parametrize("column", ["who", "who:token"])
+    def test_named_columns_of_recbole(self, write_table, column):
+        text = table_text(ROWS, ("who:token", "item_id:token"), "\t")
+        assert all_pairs(read(write_table(text, "t.inter"), user_column=column)) == set(ROWS)
+
+    def test_integer_ids_are_in_numeric_order(self, write_table):
+        rows = [("10", "-1"), ("10", "2"), ("10", "10"), ("9", "7"), ("9", "007"), ("9", "2")]
+        dataset = read(write_table(table_text(rows)))
+        assert dataset.user_ids.tolist() == ["9", "10"]
+        assert dataset.item_ids.tolist() == ["-1", "2", "007", "7", "10"]
+        assert all_pairs(dataset) == set(rows)
+
+    def test_ids_are_kept_as_text(self, write_table):
+        rows = [("ü,1", "日本"), ("ü,1", "NA"), ("ü,1", "null"), ("ü,1", "1.0"), ("ü,1", "1" * 30)]
+        text = table_text([(f'"{user}"', item) for user, item in rows])
+        assert all_pairs(read(write_table(text))) == set(rows)
+
+    def test_a_quote_in_recbole_is_a_letter(self, write_table):
+        rows = [("u", '"a'), ("u", "b"), ("u", 'c"')]
+        text = table_text(rows, ("user_id:token", "item_id:token"), "\t")
+        assert all_pairs(read(write_table(text, "t.inter"))) == set(rows)
+
+    def test_duplicates_are_merged_and_counted(self, write_table):
+        dataset = read(write_table(table_text(ROWS + ROWS[:2])))
+        assert all_pairs(dataset) == set(ROWS)
+        assert dataset.counts()["duplicate_pairs"] == 2
+
+    def test_the_split_is_hold_outs(self, write_table):
+        rows = [(f"u{user}", f"i{user * item % 17}") for user in range(9) for item in range(12)]
+        dataset = read(write_table(table_text(rows)), test_fraction=0.4, seed=3)
+        train, test = hold_out(dataset.train.union(dataset.test), 0.4, seed=3)
+        assert np.array_equal(dataset.train.keys, train.keys)
+        assert np.array_equal(dataset.test.keys, test.keys)
+
+    def test_the_order_of_rows_changes_nothing(self, write_table):
+        rows = [(f"u{user}", f"i{user * item % 17}") for user in range(9) for item in range(12)]
+        first = read(write_table(table_text(rows), "first.csv"))
+        second = read(write_table(table_text(rows[::-1]), "second.csv"))
+        assert first.checksum() == second.checksum()
+
+    def test_a_missing_column_is_refused_with_those_there(self, write_table):
+        path = write_table(table_text(ROWS, ("who", "item")))
+        message = f"one column of user ids in {path}; received none among the columns who, item"
+        assert message in refusal(path)
+        assert "'whom'" in refusal(path, user_column="whom")
+
+    def test_two_columns_that_could_be_meant_are_refused(self, write_table):
+        path = write_table("user,item_id,movieId\na,1,2\n")
+        assert "received 2 among the columns user, item_id, movieId. Name it with item_column" in (
+            refusal(path)
+        )
+
+    def test_one_column_for_both_is_refused(self, write_table):
+        path = write_table(table_text(ROWS))
+        assert "received 'item' for both" in refusal(path, user_column="item")
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n"])
+    @pytest.mark.parametrize("user", ["", '""', "  "])
+    def test_an_empty_id_is_named_by_its_line(self, write_table, user, end):
+        # The header is on line 3, and there is a blank line between rows.
+        text = end.join(["", "", "user,item", "a,1", "", "b,2", f"{user},3", "a,2"])
+        path = write_table(text)
+        assert f"an id in every row of {path}:7; received an empty one" in refusal(path)
+
+    def test_lines_are_counted_across_quoted_line_ends(self, write_table):
+        path = write_table('user,item,text\na,1,"two\nlines"\n\n,2,x\n')
+        assert f"{path}:5" in refusal(path)
+
+    def test_quoted_line_ends_may_fall_anywhere(self, write_table):
+        # 3 MB, so that pyarrow's blocks of 1 MB end within a quoted text.
+        text = "user,item,text\n" + "".join(f'u,{item},"{"x" * 50}\n"\n' for item in range(50_000))
+        dataset = read(write_table(text))
+        assert dataset.train.num_pairs + dataset.test.num_pairs == 50_000
+
+    @pytest.mark.parametrize(
+        ("row", "received"),
+        [
+            (b"a,1,2", "got 3: a,1,2"),
+            (b"a", "got 1: a"),
+            (b"a,\xff", "invalid UTF8"),
+            (b'"a,1', 'got 1: "a,1 b,2'),  # a quote without its end
+        ],
+    )
+    def test_a_malformed_row_is_named_by_its_line(self, write_table, row, received):
+        path = write_table(b"\nuser,item\na,1\n\n" + row + b"\nb,2\n")
+        message = refusal(path)
+        assert received in message
+        if row != b'"a,1':  # that one goes on to the end of the file
+            assert f"{path}:5; received" in message
+
+    def test_a_malformed_row_far_down_is_named_by_its_line(self, write_table):
+        rows = [("user", str(item)) for item in range(200_000)]  # several of pyarrow's blocks
+        path = write_table(table_text([*rows, ("user",)]))
+        assert f"{path}:200002" in refusal(path)
+
+    @pytest.mark.parametrize("text", ["user,item", "user,item\n", "user,item\n\n\n"])
+    def test_a_table_without_rows_is_refused(self, write_table, text):
+        assert "Expected rows of pairs below the header" in refusal(write_table(text))
+
+    @pytest.mark.parametrize("text", ["", "\n\n"])
+    def test_an_empty_file_is_refused(self, write_table, text):
+        assert "received an empty file" in refusal(write_table(text))
+
+    @pytest.mark.parametrize("text", ["user,item\n".encode("utf-16"), b"us\xffer,item\n"])
+    def test_a_header_that_is_not_utf8_is_refused(self, write_table, text):
+        assert "header line in UTF-8" in refusal(write_table(text))
+
+    def test_nobody_to_hold_out_from_is_refused(self, write_table):
+        assert "at least 3 pairs" in refusal(write_table(table_text(ROWS[3:])))
+
+    def test_a_fraction_out_of_range_is_refused(self, write_table):
+        path = write_table(table_text(ROWS))
+        assert "received 1.5" in refusal(path, test_fraction=1.5)
+
+
+def test_nothing_at_the_path_is_refused(tmp_path):
+    path = tmp_path / "none.csv"
+    assert f"received {str(path)!r}, where there is nothing" in refusal(path)
+
+
+@pytest.mark.parametrize("name", ["data.txt", "data", "data.parquet"])
+def test_an_unknown_extension_is_refused_with_the_known(write_table, name):
+    message = refusal(write_table("x", name))
+    assert f"{name!r}. Known: .csv, .inter, .tsv." in message
+
+
+@pytest.mark.parametrize(
+    ("folder", "users", "items", "train", "valid", "test"),
+    [
+        ("gowalla", 29_858, 40_981, 810_128, None, 217_242),
+        ("yelp2018", 31_668, 38_048, 1_237_259, None, 324_147),
+        ("amazon-book-kgat", 70_679, 24_915, 652_514, None, 193_920),
+        ("ml-1m-m1", 6_022, 3_043, 796_244, 99_455, 99_455),
+        # Of the 91,599 items that its ids leave room for, those that its files have.
+        ("amazon-book-from-test", 52_643, 79_292 + 3_337, 483_657, None, 119_721),
+        ("amazon-beauty-m1", 7_068, 3_570, 60_818, None, 18_688),
+        ("amazon-baby-dens", 4_314, 5_854, 31_567, None, 11_090),
+        ("lastfm-lightgcn", 1_880, 4_489, 42_135, None, 10_533),
+    ],
+)
+def test_real_folders(data_root, folder, users, items, train, valid, test):
+    dataset = read(data_root / folder)
+    splits = {name: split.num_pairs for name, split in dataset.splits.items()}
+    wanted = {"train": train, "valid": valid, "test": test}
+    assert (dataset.num_users, dataset.num_items) == (users, items)
+    assert splits == {name: count for name, count in wanted.items() if count}
+    assert dataset.notes["duplicate_pairs"] == dataset.notes["held_out_pairs_in_train"] == 0
+
+
+def test_real_recbole_file(data_root):
+    dataset = read(data_root / "ml-100k" / "ml-100k.inter")
+    assert (dataset.num_users, dataset.num_items) == (943, 1_682)
+    assert dataset.train.num_pairs + dataset.test.num_pairs == 100_000
+    assert dataset.user_ids[[0, -1]].tolist() == ["1", "943"]
+
+
+def test_a_real_file_line_by_line(data_root):
+    dataset = read(data_root / "amazon-baby-dens")
+    lines = (data_root / "amazon-baby-dens" / "train.txt").read_text().splitlines()
+    words = [line.split() for line in lines]
+    assert pairs_of(dataset, "train") == {(line[0], item) for line in words for item in line[1:]}
