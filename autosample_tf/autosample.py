@@ -29,16 +29,15 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.randomness import Draws
-from autosample_tf.samplers import STANDARD_SET, Sampler, build_samplers
+from autosample_tf.samplers import Sampler, build_samplers
 from autosample_tf.sampling import (
     SampledBatch,
     sample_batch,
     sampler_embeddings,
     sampler_losses,
 )
+from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET
 
-OBJECTIVES = ("joint", "uniform", "validation")
-MIXINGS = ("instance", "loss")
 _SIGNAL_ITEMS = 512  # shared items that stand for the catalogue in the held-out loss
 
 

@@ -41,9 +41,13 @@ class StopOnDivergence(tf.keras.callbacks.Callback):
 
 
 class EvaluateEpoch(tf.keras.callbacks.Callback):
-    """Puts the epoch's number, its seconds and the held-out metrics into the logs."""
+    """Puts the epoch's number, its seconds and the held-out metrics into the logs.
 
-    def __init__(self, evaluator: Evaluator):
+    Args:
+      evaluator: None where nothing is held out.
+    """
+
+    def __init__(self, evaluator: Evaluator | None):
         super().__init__()
         self._evaluator = evaluator
 
@@ -52,7 +56,7 @@ class EvaluateEpoch(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         trained = time.perf_counter()
-        metrics = self._evaluator.mean()
+        metrics = self._evaluator.mean() if self._evaluator else {}
         logs.update(
             epoch=epoch + 1,
             seconds=trained - self._began,

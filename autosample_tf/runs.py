@@ -172,6 +172,7 @@ class History:
         """Adds an epoch; columns that are new leave the earlier rows empty there."""
         self.rows.append({key: _plain(value) for key, value in row.items()})
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        columns.sort(key=lambda column: column not in ("epoch", "seconds", "evaluation_seconds"))
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_name(self._path.name + ".partial")
         with partial.open("w", newline="", encoding="utf-8") as file:

@@ -111,12 +111,12 @@ def search(
       InputError: for data or settings that cannot be used.
     """
     settings = settings or Settings()
-    data = _load(source, settings)
+    data = _load(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
     with run.locked():
-        run.start(_config("search", source, data, settings), resume=resume)
+        run.start(_config("search", source, data, settings, settings.seed), resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
         result = _search_stage(run, data, settings, reporter)
@@ -148,12 +148,12 @@ def retrain(
     """
     origin = Run.existing(searched)
     settings = _changed_settings(origin, changes or {})
-    source = source or _source_of(origin)
-    data = _load(source, settings, split_seed=_stored_settings(origin).seed)
+    source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
+    data = _load(source, settings, split_seed)
     _check_same_data(origin, data)
     run = Run(run_dir)
     with run.locked():
-        config = _config("retrain", source, data, settings)
+        config = _config("retrain", source, data, settings, split_seed)
         run.start({**config, "searched": _relative(origin.path, run.path)}, resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
@@ -207,7 +207,7 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     run = Run.existing(run_dir)
     run.metrics()
     settings = _stored_settings(run)
-    data = _load(source or _source_of(run), settings, split_seed=run.config()["split_seed"])
+    data = _load(source or _source_of(run), settings, run.config()["split_seed"])
     _check_same_data(run, data)
     seen = data.train.union(data.valid)
     model = _build(settings, seen if settings.refit else data.train)
@@ -465,18 +465,19 @@ def _dropped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _load(
-    source: str | Source | Dataset, settings: Settings, split_seed: int | None = None
-) -> Dataset:
-    seed = settings.seed if split_seed is None else split_seed
+def _load(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
     if isinstance(source, str):
         source = Source(source)
-    data = source.load(seed) if isinstance(source, Source) else source
-    return with_validation(data, settings.valid_fraction, seed=seed)
+    data = source.load(split_seed) if isinstance(source, Source) else source
+    return with_validation(data, settings.valid_fraction, seed=split_seed)
 
 
 def _config(
-    command: str, source: str | Source | Dataset, data: Dataset, settings: Settings
+    command: str,
+    source: str | Source | Dataset,
+    data: Dataset,
+    settings: Settings,
+    split_seed: int,
 ) -> dict[str, Any]:
     if isinstance(source, str):
         source = Source(source)
@@ -484,7 +485,7 @@ def _config(
         "command": command,
         "source": dataclasses.asdict(source) if isinstance(source, Source) else None,
         "dataset": {"name": data.name, "counts": data.counts(), "sha256": data.checksum()},
-        "split_seed": settings.seed,
+        "split_seed": split_seed,
         "settings": settings.to_dict(),
     }
 

@@ -17,16 +17,12 @@ from autosample_tf.samplers.mixgcf import MixGCF
 from autosample_tf.samplers.popularity import PNS
 from autosample_tf.samplers.uniform import RNS
 
-__all__ = ["SAMPLERS", "STANDARD_SET", "Card", "Context", "Negatives", "Pool", "Sampler",
+__all__ = ["SAMPLERS", "Card", "Context", "Negatives", "Pool", "Sampler",
            "build_sampler", "build_samplers"]  # fmt: skip
 
 SAMPLERS: dict[str, type[Sampler]] = {
     sampler.card.name: sampler for sampler in (RNS, PNS, DNS, DNSMN, SoftmaxDNS, MixGCF)
 }
-
-STANDARD_SET = ("rns", "pns", "dns:pool=8", "dns:pool=32", "dns-mn:pool=32,top=5",
-                "softmax-dns", "mixgcf")  # fmt: skip
-
 
 def build_sampler(spec: str) -> Sampler:
     """The sampler of a spec: `dns`, `dns:pool=16` or `mine.samplers:Mine:depth=2`.

@@ -120,6 +120,9 @@ class Sampler(tf.Module):
     card: ClassVar[Card | None] = None
     pool: int = 0
 
+    def __init__(self) -> None:
+        super().__init__()  # without tf.Module's `name`, which is no option of a sampler
+
     def build(self, train: Interactions, dim: int) -> None:
         """Prepares tables and variables from the train pairs; called once."""
 

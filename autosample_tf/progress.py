@@ -1,0 +1,104 @@
+"""What a person sees while a run works, and the table at its end. Only the CLI prints.
+
+On a terminal a bar with the time left and the mixture as it stands; elsewhere (a pipe, a
+log file) one plain line an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Report(tf.keras.callbacks.Callback):
+    """A stage's progress.
+
+    Args:
+      stage: its name.
+      epochs: the most it may take.
+      console: where to.
+    """
+
+    def __init__(self, stage: str, epochs: int, console: Console):
+        super().__init__()
+        self._stage, self._epochs, self._console = stage, epochs, console
+        self._bar: Progress | None = None
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+                TextColumn("steps, left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[state]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self._stage, total=None, state="")
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._steps_done = epoch * self.params["steps"]
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        if self._bar:
+            self._bar.update(
+                self._task,
+                total=self._epochs * self.params["steps"],
+                completed=self._steps_done + batch + 1,
+                state=f"loss {logs['loss']:.4f}  {_weights(logs)}",
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        metrics = "  ".join(f"{k} {v:.4f}" for k, v in logs.items() if k.startswith("ndcg@"))
+        dropped = f"  dropped {logs['dropped']}" if logs.get("dropped") else ""
+        self._console.print(
+            f"{self._stage} {epoch + 1}/{self._epochs}  {logs['seconds']:.1f} s  "
+            f"loss {logs['loss']:.4f}  {metrics}  {_weights(logs)}{dropped}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        if self._bar:
+            self._bar.stop()
+
+
+def _weights(logs: Mapping[str, Any]) -> str:
+    weights = {k.removeprefix("weight/"): v for k, v in logs.items() if k.startswith("weight/")}
+    return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights.items())
+
+
+def print_counts(counts: Mapping[str, int], checksum: str, name: str, console: Console) -> None:
+    """The dataset's counts and checksum, on one line."""
+    listed = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in counts.items())
+    console.print(f"{name}: {listed}; sha256 {checksum}", highlight=False, soft_wrap=True)
+
+
+def print_result(metrics: Mapping[str, Any], console: Console) -> None:
+    """The table that a run ends with."""
+    names = list(metrics["test"])
+    table = Table(title=f"{metrics['model']} on {metrics['dataset']}")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for split in ("valid", "test"):
+        table.add_row(split, *(f"{metrics[split][name]:.4f}" for name in names))
+    console.print(table)
+    found, retrained = metrics["search"], metrics["retrain"]
+    weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
+    console.print(
+        f"search: {found['epochs']} epochs, {found['seconds']:.1f} s, weights {weights}\n"
+        f"retrain: best epoch {retrained['best_epoch']} of {retrained['epochs']}, "
+        f"{retrained['seconds']:.1f} s, from {retrained['init']}",
+        highlight=False,
+        soft_wrap=True,
+    )
