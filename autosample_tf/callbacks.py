@@ -125,9 +125,13 @@ class KeepBest(tf.keras.callbacks.Callback):
         self._worse = 0
 
     def start_from(self, value: float, model: tf.keras.Model) -> None:
-        """Counts the parameters before the first epoch as epoch 0's."""
+        """Counts the parameters before the first epoch as epoch 0's.
+
+        A resumed run's file may hold a later epoch's already, and stays.
+        """
         self.best = value
-        write_parameters(model, self._path)
+        if not self._path.with_name(self._path.name + ".index").exists():
+            write_parameters(model, self._path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._is_best(epoch + 1, logs[self._monitor]):

@@ -7,9 +7,11 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -199,7 +201,7 @@ def search(
         raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
     settings = _settings(options)
     console = _console(quiet or as_json)
-    from autosample_tf import training
+    training = _load_training()
     from autosample_tf.progress import print_counts, print_result
 
     source = training.Source(dataset or "synthetic", **_source(options))
@@ -236,7 +238,7 @@ def retrain(
     if resume and run_dir is None:
         raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
     console = _console(quiet or as_json)
-    from autosample_tf import training
+    training = _load_training()
     from autosample_tf.progress import print_result
     from autosample_tf.runs import Run
 
@@ -269,8 +271,7 @@ def evaluate(run: Path, split: str, as_json: bool, quiet: bool, **options: Any) 
     Example:
       autosample-tf evaluate --run runs/gowalla-mf --split test
     """
-    from autosample_tf import training
-
+    training = _load_training()
     metrics = training.evaluate(run, split=split, source=_override(options))
     if as_json:
         click.echo(json.dumps(metrics))
@@ -291,8 +292,9 @@ def samplers(name: str | None) -> None:
     import inspect
 
     from autosample_tf.errors import unknown
-    from autosample_tf.samplers import SAMPLERS, build_sampler
 
+    with _native_messages_off():
+        from autosample_tf.samplers import SAMPLERS, build_sampler
     if name is None:
         standard = {build_sampler(spec).spec for spec in known.STANDARD_SET}
         for own in SAMPLERS.values():
@@ -375,6 +377,39 @@ def _override(options: dict[str, Any]) -> Any:
 def _default_run_dir(dataset: str, model: str) -> Path:
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     return Path("runs") / f"{dataset}-{model}-{now}"
+
+
+@contextmanager
+def _native_messages_off() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ prints while it is loaded off the terminal.
+
+    Its notes on CPUs and CUDA come before any log level is read, so the stream itself is
+    closed to them; Python's own errors are raised, not printed, and come through.
+    """
+    if click.get_current_context().find_root().params.get("debug"):
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def _load_training() -> ModuleType:
+    """`autosample_tf.training`, with TensorFlow and its devices, quietly."""
+    with _native_messages_off():
+        import tensorflow as tf
+
+        from autosample_tf import training
+
+        tf.config.list_logical_devices()  # where CUDA says what it lacks
+    tf.get_logger().setLevel("ERROR")
+    return training
 
 
 def _console(quiet: bool) -> Console:

@@ -82,7 +82,7 @@ class Ranker:
         check_cutoffs([k], model.num_items)
         self._model, self._seen, self._k = model, seen, k
         self._pairs = PairSet(seen)
-        self._rank_batch = tf.function(self._ranked)
+        self._graphs: dict[int, tf.types.experimental.PolymorphicFunction] = {}
 
     def rank(self, users: np.ndarray) -> Rankings:
         """The best unseen items of each of `users` [n], in the order given.
@@ -98,7 +98,7 @@ class Ranker:
         degrees = self._seen.degrees[users]
         for places, width in _batches_of_like_degree(degrees, self._k, self._model.num_items):
             batch = tf.constant(np.resize(users[places], _USERS_PER_BATCH))  # one shape
-            best, best_scores = self._rank_batch(state, catalogue, batch, width)
+            best, best_scores = self._graph(width)(state, catalogue, batch)
             items[places] = best.numpy()[: len(places)]
             scores[places] = best_scores.numpy()[: len(places)]
         if (cold := degrees == 0).any():
@@ -106,13 +106,19 @@ class Ranker:
             scores[cold] = self._seen.popularity[items[cold]]
         return Rankings(users, items, scores)
 
-    def _ranked(
-        self, state: State, catalogue: tf.Tensor, users: tf.Tensor, width: int
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = self._model.score_all(self._model.users(state, users), catalogue)
-        values, candidates = exact_top_k(scores, width)
-        unseen = ~self._pairs.contains(users, candidates)
-        return first_marked(candidates, values, unseen, self._k)
+    def _graph(self, width: int) -> tf.types.experimental.PolymorphicFunction:
+        """The graph that ranks a batch from `width` candidates a user, made once a width."""
+
+        @tf.function
+        def ranked(
+            state: State, catalogue: tf.Tensor, users: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
+            scores = self._model.score_all(self._model.users(state, users), catalogue)
+            values, candidates = exact_top_k(scores, width)
+            unseen = ~self._pairs.contains(users, candidates)
+            return first_marked(candidates, values, unseen, self._k)
+
+        return self._graphs.setdefault(width, ranked)
 
 
 def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:

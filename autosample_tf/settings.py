@@ -51,15 +51,15 @@ class Settings:
       drop_threshold: a sampler is dropped when its weight is under this share of an equal
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop.
-      init: where retraining starts: `search`'s last parameters, those of `rewind_epoch`,
-        or from `scratch`.
+      init: where retraining starts: the parameters of the `search`'s best epoch, those of
+        `rewind_epoch`, or from `scratch`.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
-      search_epochs: epochs of the search, at least 1.
+      search_epochs: most epochs of the search, at least 1.
       retrain_epochs: most epochs of the retraining.
-      patience: epochs without a better validation NDCG before retraining stops.
+      patience: epochs without a better validation NDCG before a stage stops.
       batch_size: pairs a step; None: 2,048, or what leaves an epoch some 100 steps.
       learning_rate: None: the model's, `MODEL_DEFAULTS`.
       l2: of the regularization, see `models.contract`; None: the model's.

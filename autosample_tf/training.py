@@ -69,6 +69,7 @@ class SearchResult:
 
     Attributes:
       epochs: how many it took.
+      best_epoch: the one with the best validation NDCG, whose parameters are handed on.
       seconds: of training, evaluation not counted.
       weights: the survivors', by spec, summing to 1.
       dropped: for each sampler dropped, its `sampler`, `epoch` and last `weight`.
@@ -76,6 +77,7 @@ class SearchResult:
     """
 
     epochs: int
+    best_epoch: int
     seconds: float
     weights: dict[str, float]
     dropped: list[dict[str, Any]]
@@ -234,7 +236,8 @@ def _search_stage(
         seed=_stage_seed(settings, "search"),
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
-    keep = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
+    rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
+    best = KeepBest(_monitor(settings), settings.patience, run.search / "parameters")
     rows = _fit(
         autosample,
         data.train,
@@ -244,12 +247,12 @@ def _search_stage(
         epochs=settings.search_epochs,
         evaluator=Evaluator(model, data.valid, data.train, settings.top_k),
         run=run,
-        choices=[drop, keep],
+        choices=[drop, rewind, best],
         reporter=reporter,
     )
-    write_parameters(model, run.search / "parameters")
     result = SearchResult(
         epochs=len(rows),
+        best_epoch=best.best_epoch,
         seconds=sum(row["seconds"] for row in rows),
         weights=autosample.weights_by_spec(),
         dropped=_dropped(rows),
@@ -269,10 +272,9 @@ def _retrain_stage(
 ) -> dict[str, Any]:
     model = _initialized(settings, data.train, origin, result)
     evaluator = Evaluator(model, data.valid, data.train, settings.top_k)
-    monitor = f"ndcg@{settings.top_k[0]}"
     initial = evaluator.mean()
-    best = KeepBest(monitor, settings.patience, run.retrain / "best")
-    best.start_from(initial[monitor], model)
+    best = KeepBest(_monitor(settings), settings.patience, run.retrain / "best")
+    best.start_from(initial[_monitor(settings)], model)
     rows = _fit(
         _fixed_mixture(model, data.train, settings, result, "retrain"),
         data.train,
@@ -445,6 +447,10 @@ def _optimizer(settings: Settings) -> tf.keras.optimizers.Optimizer:
     if settings.optimizer == "adam":
         return tf.keras.optimizers.Adam(settings.learning_rate, jit_compile=False)
     return RowSparseAdam(settings.learning_rate)
+
+
+def _monitor(settings: Settings) -> str:
+    return f"ndcg@{settings.top_k[0]}"
 
 
 def _stage_seed(settings: Settings, stage: str) -> int:

@@ -36,7 +36,7 @@ class LightGCN(MF):
         *,
         layers: int = 3,
         dim: int = 64,
-        init_scale: float = 0.1,
+        init_scale: float = 0.01,
         seed: int = 0,
     ):
         if layers < 1:

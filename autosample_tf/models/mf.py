@@ -43,7 +43,7 @@ class MF(tf.keras.Model):
         num_items: int,
         *,
         dim: int = 64,
-        init_scale: float = 0.1,
+        init_scale: float = 0.01,
         seed: int = 0,
     ):
         super().__init__(name="mf")
