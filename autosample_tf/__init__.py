@@ -47,10 +47,11 @@ def _require_keras_2() -> None:
         )
     tensorflow = sys.modules.get("tensorflow")
     keras = getattr(tensorflow, "keras", None)
-    if keras is not None and not keras.__version__.startswith("2."):
+    version = getattr(keras, "__version__", "2.")  # tf_keras' own namespace has none
+    if not version.startswith("2."):
         raise ImportError(
             "Expected Keras 2 as tf.keras (TF-Recommenders works on it only); received "
-            f"Keras {keras.__version__}, already loaded. Import autosample_tf before "
+            f"Keras {version}, already loaded. Import autosample_tf before "
             "TensorFlow, or set TF_USE_LEGACY_KERAS=1 before starting Python."
         )
 

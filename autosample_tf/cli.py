@@ -33,6 +33,8 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # `… | head`: click ends quietly
+            raise
         except (InputError, OSError) as error:
             if ctx.params.get("debug"):
                 raise
@@ -327,8 +329,8 @@ def list_data() -> None:
     click.echo(f"{'synthetic':<14} made in code, for a first look")
     for name in PUBLISHED:
         own = facts(name)
-        click.echo(f"{name:<14} {own.users:,} users, {own.items:,} items, {own.train:,} train and "
-                   f"{own.test:,} test pairs; source: {own.homepage}")  # fmt: skip
+        click.echo(f"{name:<14} {own.users:,} users, {own.items:,} items, {own.train_pairs:,} train and "
+                   f"{own.test_pairs:,} test pairs; source: {own.homepage}")  # fmt: skip
 
 
 @data.command()
@@ -353,6 +355,106 @@ def describe(as_json: bool, **options: Any) -> None:
     for key, value in values.items():
         shown = f"{value:,}" if isinstance(value, int) else f"{value}"
         click.echo(f"  {key.replace('_', ' '):<28} {shown}")
+
+
+@main.command()
+@_run_option
+@click.option("--users", type=click.Path(path_type=Path),
+              help="A file of user ids, one a line. Default: all users.")  # fmt: skip
+@click.option("--user", "user_ids", multiple=True, metavar="ID", help="A user id; repeatable.")
+@click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
+              help="The most items a user gets.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path),
+              help="A .jsonl, .csv or .parquet file. Default: JSON lines, printed.")  # fmt: skip
+@_source_options
+@_output_options
+def recommend(
+    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, output: Path | None,
+    as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Ranks items for users of a run, those already seen left out.
+
+    A line is {"user": …, "items": […], "scores": […]}; a row of .csv and .parquet is
+    user, item, rank, score. --json prints the counts, and needs --output.
+
+    \b
+    Example:
+      autosample-tf recommend --run runs/gowalla-mf --user 17 --user 42 --top-k 10
+      autosample-tf recommend --run runs/gowalla-mf --output top.parquet
+    """
+    if users and user_ids:
+        raise click.UsageError("--users and --user: give one of them.")
+    if as_json and output is None:
+        raise click.UsageError("--json needs --output: without it the lines are printed.")
+    _load_training()
+    from autosample_tf.recommendation import recommend as write_recommendations
+
+    done = write_recommendations(
+        run, output=output or sys.stdout,
+        users=users or user_ids or None, k=k, source=_override(options),
+    )  # fmt: skip
+    counts = {"users": done.users, "items": done.items, "unknown": done.unknown}
+    if as_json:
+        click.echo(json.dumps({**counts, "output": str(output)}))
+    elif output and not quiet:
+        click.echo(f"{done.items:,} items for {done.users:,} users: {output}")
+
+
+@main.command()
+@_run_option
+@click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
+              help="Items a user gets.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path),
+              help="The folder of the versions. Default: `export` in the run's.")  # fmt: skip
+@_source_options
+@_output_options
+def export(
+    run: Path, k: int, output: Path | None, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
+
+    From user_id to item_id, score and known; unknown users get the popularity ranking.
+
+    \b
+    Example:
+      autosample-tf export --run runs/gowalla-mf --top-k 50
+    """
+    _load_training()
+    from autosample_tf.serving import export as write_model
+
+    folder = write_model(run, output=output, k=k, source=_override(options))
+    if as_json:
+        click.echo(json.dumps({"folder": str(folder)}))
+    elif not quiet:
+        click.echo(f"SavedModel, compared with the run: {folder}")
+
+
+@main.command()
+@_output_options
+def doctor(as_json: bool, quiet: bool) -> None:
+    """Looks at packages, Keras and devices: what is wrong, and how to mend it.
+
+    Ends with 1 where something is wrong.
+
+    \b
+    Example:
+      autosample-tf doctor
+    """
+    from autosample_tf.doctor import examine
+
+    with _native_messages_off():
+        findings = examine()
+    wrong = [finding for finding in findings if finding.remedy]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    else:
+        for finding in wrong if quiet else findings:
+            mark = "WRONG" if finding.remedy else "ok"
+            click.echo(f"{mark:<6} {finding.what:<26} {finding.found}")
+            if finding.remedy:
+                click.echo(f"{'':<6} {'':<26} {finding.remedy}")
+    if wrong:
+        click.get_current_context().exit(1)
 
 
 def _settings(options: dict[str, Any]) -> known.Settings:

@@ -129,23 +129,23 @@ def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
     the other's, so the k best elements lie within the k best blocks.
 
     Args:
-      scores: [batch, n] float32.
+      scores: [batch, n] float32; n is static, batch need not be.
       k: in [1, n].
 
     Returns:
       values [batch, k] and indices [batch, k] int32.
     """
-    batch, n = scores.shape
+    n = scores.shape[1]
     num_blocks = -(-n // _ITEMS_PER_BLOCK)
     if 2 * k >= num_blocks:
         return tf.math.top_k(scores, k)
     padding = num_blocks * _ITEMS_PER_BLOCK - n
-    padded = tf.pad(scores, [[0, 0], [0, padding]], constant_values=scores.dtype.min)
-    blocks = tf.reshape(padded, [batch, num_blocks, _ITEMS_PER_BLOCK])
+    padded = tf.pad(scores, [[0, 0], [0, padding]], constant_values=-np.inf)
+    blocks = tf.reshape(padded, [-1, num_blocks, _ITEMS_PER_BLOCK])
     best_blocks = tf.math.top_k(tf.reduce_max(blocks, axis=2), k).indices
     best_blocks = tf.sort(best_blocks, axis=1)  # ascending again, so that ties stay in order
     kept = tf.gather(blocks, best_blocks, batch_dims=1)  # [batch, k, block]
-    values, places = tf.math.top_k(tf.reshape(kept, [batch, k * _ITEMS_PER_BLOCK]), k)
+    values, places = tf.math.top_k(tf.reshape(kept, [-1, k * _ITEMS_PER_BLOCK]), k)
     block = tf.gather(best_blocks, places // _ITEMS_PER_BLOCK, batch_dims=1)
     return values, block * _ITEMS_PER_BLOCK + places % _ITEMS_PER_BLOCK
 

@@ -17,6 +17,8 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.randomness import Draws
 
+_SHARPNESS = 16.0  # of a step from 0 to 1, per standard deviation of a user's scores
+
 
 class HeldOutPositives:
     """A random held-out item of each user, drawn in the graph."""
@@ -43,6 +45,30 @@ class HeldOutPositives:
         index = tf.gather(self._first, users) + tf.cast(place, tf.int64)
         index = tf.minimum(index, self._items.shape[0] - 1)
         return tf.gather(self._items, index), tf.cast(degrees > 0, tf.float32)
+
+
+def log_rank(positive_scores: tf.Tensor, item_scores: tf.Tensor, num_items: int) -> tf.Tensor:
+    """log(1 + rank) of a held-out positive, its rank estimated from sampled items.
+
+    The rank is ApproxNDCG's (Qin, Liu & Li 2010, "A general approximation framework for
+    direct optimization of information retrieval measures"): a sum of sigmoids of score
+    differences, here over m uniform items that stand for all. Its logarithm, and not their
+    NDCG, because a positive far down the list, as most are for long, must count too. The
+    sigmoids' width follows the spread of the scores, so that the scale of a model's scores
+    does not matter.
+
+    Args:
+      positive_scores: [batch].
+      item_scores: [batch, m].
+      num_items: the size of the catalogue.
+
+    Returns:
+      [batch], at least 0.
+    """
+    spread = tf.stop_gradient(tf.math.reduce_std(item_scores, axis=1, keepdims=True))
+    gaps = tf.math.divide_no_nan(item_scores - positive_scores[:, None], spread)
+    above = tf.reduce_mean(tf.sigmoid(_SHARPNESS * gaps), axis=1)
+    return tf.math.log1p(num_items * above)
 
 
 def alignment(

@@ -61,27 +61,6 @@ def mix_embeddings(embeddings: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(embeddings * weights[:, :, None], axis=1)
 
 
-def heldout_softmax_loss(
-    heldout_scores: tf.Tensor, negative_scores: tf.Tensor, num_items: int
-) -> tf.Tensor:
-    """Sampled softmax loss of a held-out positive against shared uniform items.
-
-    -log(exp(s_v) / (exp(s_v) + n/m sum_j exp(s_j))): m sampled items stand for all n, as
-    log Q correction has it for a uniform proposal.
-
-    Args:
-      heldout_scores: [batch].
-      negative_scores: [batch, m].
-      num_items: n, the size of the catalogue.
-
-    Returns:
-      [batch].
-    """
-    correction = tf.math.log(num_items / negative_scores.shape[1])
-    gaps = negative_scores - heldout_scores[:, None] + tf.cast(correction, tf.float32)
-    return tf.nn.softplus(tf.reduce_logsumexp(gaps, axis=1))
-
-
 def standardize(values: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
     """Values of the active samplers with mean 0 and standard deviation 1; else 0.
 

@@ -46,9 +46,7 @@ class RowSparseAdam(tf.keras.optimizers.Optimizer):
         self._squares = [self.add_variable_from_reference(v, "v") for v in var_list]
         self._built = True
 
-    def update_step(
-        self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable
-    ) -> None:
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Moves `variable`; Keras has summed a sparse gradient's repeated rows before."""
         place = self._index_dict[self._var_key(variable)]
         mean, square = self._means[place], self._squares[place]

@@ -32,9 +32,7 @@ class Draws:
         """[batch, n], uniform in [0, 1); equal streams give equal numbers."""
         shape = [self.global_batch_size, n]
         return self._own_rows(
-            tf.random.stateless_uniform(
-                shape, self._stream_seed(stream), dtype=dtype, alg="philox"
-            )
+            tf.random.stateless_uniform(shape, self._stream_seed(stream), dtype=dtype, alg="philox")
         )
 
     def integers(self, stream: str, n: int, below: int) -> tf.Tensor:

@@ -1,10 +1,10 @@
 """The run folder: what was asked, how far it came, what came out. No TensorFlow.
 
-    config.json    settings, dataset (counts and checksum), versions, machine
-    metrics.json   the result, written last
-    search/        history.csv, checkpoints, parameters, result.json
-    retrain/       history.csv, checkpoints, parameters
-    tensorboard/   scalars of both stages
+config.json    settings, dataset (counts and checksum), versions, machine
+metrics.json   the result, written last
+search/        history.csv, checkpoints, parameters, result.json
+retrain/       history.csv, checkpoints, parameters
+tensorboard/   scalars of both stages
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise expected(
-                f"a run folder that no other process works in",
+                "a run folder that no other process works in",
                 received=self.path,
                 remedy="Wait for it to finish, or choose another --run-dir.",
             ) from error

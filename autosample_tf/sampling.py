@@ -43,6 +43,20 @@ class SampledBatch:
     scale: tf.Tensor
     auxiliary_losses: tf.Tensor
 
+    def first(self, rows: int) -> SampledBatch:
+        """The first rows alone; `context` and `negatives` stay the whole batch's."""
+        fields = {
+            field.name: getattr(self.triples, field.name)[:rows]
+            for field in dataclasses.fields(self.triples)
+        }
+        return dataclasses.replace(
+            self,
+            triples=Triples(**fields),
+            weights=self.weights[:rows],
+            available=self.available[:rows],
+            scale=self.scale[:rows],
+        )
+
 
 def sample_batch(
     model: Recommender,

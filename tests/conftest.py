@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TEST_DATA_VARIABLE = "AUTOSAMPLE_TF_TEST_DATA"
@@ -31,3 +32,58 @@ def write_splits(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of MF on a CSV file whose ids are not ASCII."""
+    from autosample_tf.synthetic import synthetic
+
+    folder = tmp_path_factory.mktemp("tiny")
+    data = synthetic(60, 80, mean_pairs=15)
+    pairs = data.train.union(data.test)
+    lines = [f"é{user}⊗,товар {item}" for user, item in zip(pairs.users, pairs.items, strict=True)]
+    (folder / "clicks.csv").write_text("\n".join(["user,item", *lines]), encoding="utf-8")
+    return _searched(folder / "clicks.csv", folder / "run", model="mf")
+
+
+@pytest.fixture(scope="session")
+def peculiar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of LightGCN on a folder with users that are hard to serve.
+
+    User u's id is 10 u + 7 and item i's 3 i + 5. User 0 has test pairs only, user 1 has the
+    whole catalogue, user 2 all but the last 3 items, of which 2 are tested on.
+    """
+    folder = tmp_path_factory.mktemp("peculiar")
+    num_users, num_items = 40, 30
+    likes = np.random.default_rng(5).random((num_users, num_items)) < 0.5
+    tested = likes & (np.random.default_rng(6).random(likes.shape) < 0.25)
+    likes[0], tested[0] = False, np.arange(num_items) % 7 == 0
+    likes[1], tested[1] = True, False
+    likes[2], tested[2] = np.arange(num_items) < 27, np.arange(num_items) > 27
+    for name, pairs in (("train", likes & ~tested), ("test", tested)):
+        lines = [
+            " ".join(map(str, [10 * user + 7, *(3 * np.flatnonzero(row) + 5)]))
+            for user, row in enumerate(pairs)
+            if row.any()
+        ]
+        (folder / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return _searched(folder, folder / "run", model="lightgcn")
+
+
+def _searched(dataset: Path, run_dir: Path, *, model: str) -> Path:
+    """The run folder of a short search, which can be read again by the dataset's path."""
+    import autosample_tf
+
+    settings = autosample_tf.Settings(
+        model=model,
+        layers=2,
+        dim=8,
+        samplers=("rns", "dns:pool=8"),
+        search_epochs=2,
+        retrain_epochs=2,
+        batch_size=32,
+        top_k=(10, 5),
+    )
+    autosample_tf.search(str(dataset), settings, run_dir=run_dir)
+    return run_dir

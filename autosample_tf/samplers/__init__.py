@@ -24,6 +24,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     sampler.card.name: sampler for sampler in (RNS, PNS, DNS, DNSMN, SoftmaxDNS, MixGCF)
 }
 
+
 def build_sampler(spec: str) -> Sampler:
     """The sampler of a spec: `dns`, `dns:pool=16` or `mine.samplers:Mine:depth=2`.
 

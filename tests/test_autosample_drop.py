@@ -1,0 +1,180 @@
+"""Dropping samplers while training, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_autosample_logits import Spy
+from worlds import toy_held_out, toy_model, toy_train
+
+from autosample_tf import autosample as autosample_module
+from autosample_tf.autosample import AutoSample
+from autosample_tf.errors import InputError
+from autosample_tf.pipeline import training_batches
+from autosample_tf.samplers.contract import Context, Negatives
+from autosample_tf.samplers.uniform import RNS
+
+
+class Counting(RNS):
+    """`rns` that counts in Python, hence once a trace."""
+
+    card = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.traces = 0
+
+    def sample(self, context: Context) -> Negatives:
+        self.traces += 1
+        return super().sample(context)
+
+
+def build(*samplers: Any, objective: str = "validation") -> AutoSample:
+    autosample = AutoSample(
+        toy_model("mf"),
+        toy_train(),
+        samplers=samplers,
+        objective=objective,
+        validation=toy_held_out(),
+        logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
+    )
+    autosample.compile(tf.keras.optimizers.SGD(0.1, jit_compile=False))
+    return autosample
+
+
+def fit(autosample: AutoSample, **settings: Any) -> dict[str, list[float]]:
+    batches = training_batches(toy_train(), 8, seed=0)
+    return autosample.fit(batches, steps_per_epoch=2, verbose=0, **settings).history
+
+
+def test_a_step_is_traced_once_for_all_epochs() -> None:
+    counting = Counting()
+    autosample = build(counting, "dns:pool=6")
+    fit(autosample, epochs=3)
+    traced = counting.traces
+    fit(autosample, epochs=2)
+    assert counting.traces == traced
+
+
+def test_after_a_drop_the_step_is_traced_without_the_sampler() -> None:
+    counting = Counting()
+    autosample = build(counting, "dns:pool=6", "pns")
+    fit(autosample)
+    traced = counting.traces
+    assert traced > 0
+    autosample.drop([counting.spec])
+    history = fit(autosample)
+    assert counting.traces == traced
+    assert f"weight/{counting.spec}" not in history
+    assert "weight/dns:pool=6" in history
+
+
+def test_a_drop_before_the_first_step_is_heeded() -> None:
+    counting = Counting()
+    autosample = build(counting, "dns:pool=6")
+    autosample.drop([counting.spec])
+    fit(autosample)
+    assert counting.traces == 0
+
+
+def test_a_drop_within_fit_counts_from_the_next_epoch() -> None:
+    first, second = Counting(), "dns:pool=6"
+    autosample = build(first, second)
+
+    class DropAfterFirst(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seen.append((f"weight/{first.spec}" in logs, first.traces))
+            if epoch == 0:
+                self.model.drop([first.spec])
+
+    seen: list[tuple[bool, int]] = []
+    fit(autosample, epochs=3, callbacks=[DropAfterFirst()])
+    traced = seen[0][1]
+    assert seen == [(True, traced), (False, traced), (False, traced)]
+
+
+def test_the_survivors_share_the_weights_of_the_dropped() -> None:
+    autosample = build("rns", "dns:pool=6", "mixgcf:pool=6")
+    autosample.logits.assign(np.log([0.5, 0.3, 0.2]))
+    autosample.drop(["rns"])
+    assert autosample.survivors == ["dns:pool=6", "mixgcf:pool=6"]
+    expected = {"dns:pool=6": 0.6, "mixgcf:pool=6": 0.4}
+    assert autosample.weights_by_spec() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_last_sampler_cannot_be_dropped() -> None:
+    autosample = build("rns", "dns:pool=6")
+    with pytest.raises(InputError, match="Keep one"):
+        autosample.drop(["rns", "dns:pool=6"])
+    assert autosample.survivors == ["rns", "dns:pool=6"]
+    autosample.drop(["rns"])
+    with pytest.raises(InputError, match="Keep one"):
+        autosample.drop(["dns:pool=6"])
+    assert autosample.survivors == ["dns:pool=6"]
+
+
+def test_with_one_survivor_no_signal_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Spy()
+    monkeypatch.setattr(autosample_module, "alignment", spy)
+    autosample = build("rns", "dns:pool=6")
+    fit(autosample)
+    calls, logits = spy.calls, autosample.logits.numpy()
+    assert calls > 0
+    autosample.drop(["rns"])
+    fit(autosample)
+    assert spy.calls == calls
+    np.testing.assert_array_equal(autosample.logits.numpy(), logits)
+    assert autosample.weights_by_spec() == {"dns:pool=6": 1.0}
+
+
+@pytest.mark.parametrize("objective", ["joint", "validation"])
+def test_a_drop_leaves_a_checkpoints_shapes_unchanged(objective: str, tmp_path: Path) -> None:
+    autosample = build("rns", "dns:pool=6", "pns", objective=objective)
+    fit(autosample)
+    shapes = []
+    for name in ("before", "after"):
+        path = tf.train.Checkpoint(autosample=autosample).write(str(tmp_path / name))
+        shapes.append(tf.train.list_variables(path))
+        autosample.drop(["pns"])
+        fit(autosample)
+    assert shapes[0] == shapes[1]
+    assert any("logits" in name and shape == [3] for name, shape in shapes[0])
+
+
+def test_a_restored_search_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    samplers = ("rns", "dns:pool=6", "pns")
+    whole = build(*samplers)
+    fit(whole)
+    whole.drop(["dns:pool=6"])
+    path = tf.train.Checkpoint(autosample=whole).write(str(tmp_path / "checkpoint"))
+    resumed = build(*samplers)
+    resumed.optimizer.build(resumed.model.trainable_variables)
+    tf.train.Checkpoint(autosample=resumed).read(path).assert_existing_objects_matched()
+    resumed.restore_active()
+    assert resumed.survivors == whole.survivors == ["rns", "pns:alpha=0.75"]
+    histories = [fit(autosample) for autosample in (whole, resumed)]
+    assert histories[0].keys() == histories[1].keys()
+    assert resumed.weights_by_spec() == whole.weights_by_spec()
+    for one, other in zip(whole.variables, resumed.variables, strict=True):
+        if "user" in one.name or "item" in one.name or "logits" in one.name:
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_restoring_after_a_step_retraces_it(tmp_path: Path) -> None:
+    counting = Counting()
+    dropped = build(counting, "dns:pool=6")
+    dropped.drop([counting.spec])
+    path = tf.train.Checkpoint(autosample=dropped).write(str(tmp_path / "checkpoint"))
+    fresh = Counting()
+    autosample = build(fresh, "dns:pool=6")
+    fit(autosample)
+    traced = fresh.traces
+    tf.train.Checkpoint(autosample=autosample).read(path).expect_partial()
+    autosample.restore_active()
+    fit(autosample)
+    assert fresh.traces == traced
+    assert autosample.survivors == ["dns:pool=6"]

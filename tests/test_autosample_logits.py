@@ -1,0 +1,333 @@
+"""What moves the logits, objective by objective, and the signal of held-out positives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from step_oracle import Step, draw, mean_of_layers, parameters, shares_of, sigmoid, softplus
+from worlds import (
+    NEWCOMER,
+    NUM_USERS,
+    WHOLE_CATALOGUE,
+    Batch,
+    from_dense,
+    make_batch,
+    small_specs,
+    toy_held_out,
+    toy_model,
+    toy_train,
+)
+
+from autosample_tf import autosample as autosample_module
+from autosample_tf.autosample import AutoSample
+from autosample_tf.heldout import HeldOutPositives, alignment
+from autosample_tf.models import MF
+from autosample_tf.pipeline import training_batches
+from autosample_tf.randomness import Draws
+
+L2 = 0.3
+THREE = ["rns", "dns:pool=6", "mixgcf:pool=6"]
+
+
+def sgd(rate: float) -> tf.keras.optimizers.Optimizer:
+    return tf.keras.optimizers.SGD(rate, jit_compile=False)
+
+
+def batch_with(users: list[int], weights: list[float] | None = None) -> Batch:
+    train = toy_train()
+    positives = [int(train.row(u)[b % max(len(train.row(u)), 1)]) if len(train.row(u)) else 0
+                 for b, u in enumerate(users)]  # fmt: skip
+    return make_batch(users, positives, weights)
+
+
+def build(samplers: list[str], objective: str, *, kind: str = "mf", **settings: Any) -> AutoSample:
+    settings = {"logits_optimizer": sgd(1.0), "l2": L2, **settings}
+    autosample = AutoSample(
+        toy_model(kind),
+        toy_train(),
+        samplers=samplers,
+        objective=objective,
+        validation=toy_held_out(),
+        **settings,
+    )
+    autosample.compile(sgd(0.1))
+    return autosample
+
+
+def logits_gradient(step: Step, rows0: np.ndarray, temperature: float) -> np.ndarray:
+    """d loss / d logits by hand. With s = softmax(logits / T) over those available,
+    d s_j / d logit_k = s_j (1[j = k] - s_k) / T; the regularization has no part in it."""
+    rows = step.smoothing @ rows0
+    shares = shares_of(step.drawn, step.weights)
+    total = np.zeros(len(step.drawn))
+    for b, user in enumerate(step.batch["user"]):
+        u, p = rows[user], rows[step.num_users + step.batch["positive"][b]]
+        gaps = np.array([u @ (e - p) for e in negatives_of(step, rows, b, p)])
+        if step.mixing == "loss":
+            slopes = np.array([softplus(gap) for gap in gaps])
+        else:  # the loss of the mean gap: d / d s_k is sigmoid(mean gap) * gap_k
+            slopes = sigmoid(shares[b] @ gaps) * gaps
+        part = float(step.batch["weight"][b]) / len(shares)
+        total += part * shares[b] * (slopes - shares[b] @ slopes) / temperature
+    return total
+
+
+def negatives_of(step: Step, rows: np.ndarray, b: int, positive: np.ndarray) -> Any:
+    for answer in step.drawn:
+        item, share = rows[step.num_users + answer.items[b, 0]], answer.shares[b, 0]
+        yield share * positive + (1 - share) * item
+
+
+def oracle_of(autosample: AutoSample, batch: Batch) -> Step:
+    mixture = autosample.weights_by_spec()
+    return Step(
+        smoothing=mean_of_layers(toy_train(), getattr(autosample.model, "num_layers", 0)),
+        num_users=NUM_USERS,
+        batch={name: tensor.numpy() for name, tensor in batch.items()},
+        drawn=draw(autosample, batch, toy_train()),
+        weights=np.array([mixture[spec] for spec in autosample.survivors]),
+        mixing=autosample.mixing,
+        l2=autosample.l2,
+    )
+
+
+def test_uniform_leaves_the_logits_where_they_are() -> None:
+    autosample = build(THREE, "uniform")
+    before = parameters(autosample.model)
+    for _ in range(3):
+        autosample.train_step(batch_with([0, 1, 2, 4]))
+    np.testing.assert_array_equal(autosample.logits.numpy(), np.zeros(3))
+    assert np.abs(parameters(autosample.model) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("mixing", ["loss", "instance"])
+@pytest.mark.parametrize("kind", ["mf", "lightgcn"])
+def test_joint_descends_on_the_mixture_itself(kind: str, mixing: str) -> None:
+    specs, temperature = small_specs(), 0.5
+    parts = np.arange(1.0, len(specs) + 1)
+    weights = dict(zip(specs, parts / parts.sum(), strict=True))
+    autosample = build(
+        specs, "joint", kind=kind, mixing=mixing, temperature=temperature, weights=weights
+    )
+    batch = batch_with([0, 1, 2, WHOLE_CATALOGUE, 4, 5, 5, 0], [8 / 6] * 6 + [0.0] * 2)
+    step, before = oracle_of(autosample, batch), autosample.logits.numpy()
+    expected = logits_gradient(step, parameters(autosample.model), temperature)
+    autosample.train_step(batch)
+    assert np.abs(expected).max() > 1e-2
+    np.testing.assert_allclose(before - autosample.logits.numpy(), expected, atol=1e-5)
+
+
+def test_joint_moves_a_logit_by_p_times_its_loss_above_the_mean() -> None:
+    """On unmasked rows: p_k (l_k - sum p l) / T, l_k being the logged mean losses."""
+    autosample = build(THREE, "joint", temperature=2.0)
+    logs = autosample.train_step(batch_with([0, 1, 2, 4]))
+    own = np.array([float(logs[f"loss/{spec}"]) for spec in autosample.specs])
+    expected = -(own - own.mean()) / 3 / 2.0
+    np.testing.assert_allclose(autosample.logits.numpy(), expected, atol=1e-6)
+
+
+def small_market() -> Any:
+    """40 users of two tastes over 60 items, a fifth of what they like observed."""
+    rng = np.random.default_rng(0)
+    taste = (np.arange(40)[:, None] + np.arange(60)[None, :]) % 2 == 0
+    return from_dense(taste & (rng.random((40, 60)) < 0.4))
+
+
+def test_joint_ends_at_the_easiest_sampler() -> None:
+    """Documents the trap: d/dp_k sum_k p_k l_k = l_k, and uniform negatives, the easiest,
+    always have the smallest loss; what is better for the ranking is not asked."""
+    train = small_market()
+    autosample = AutoSample(
+        MF(40, 60, dim=8, init_scale=0.1),
+        train,
+        samplers=["rns", "dns:pool=16"],
+        objective="joint",
+        logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
+    )
+    autosample.compile(tf.keras.optimizers.Adam(0.02, jit_compile=False))
+    batches = training_batches(train, 64, seed=0)
+    history = autosample.fit(batches, steps_per_epoch=50, epochs=4, verbose=0).history
+    assert history["loss/rns"][-1] < history["loss/dns:pool=16"][-1]
+    assert autosample.weights_by_spec()["rns"] > 0.95
+
+
+def finite_difference_alignment(
+    table: np.ndarray,
+    held_out_loss: Callable[[np.ndarray], float],
+    table_gradient: np.ndarray,
+    rate: float,
+) -> float:
+    """-d/d rate of V(table - rate * grad l) at 0: what a step of descent on l takes off V."""
+    ahead, behind = (held_out_loss(table - h * table_gradient) for h in (rate, -rate))
+    return (behind - ahead) / (2 * rate)
+
+
+def test_alignment_is_what_one_step_on_the_user_table_takes_off_the_held_out_loss() -> None:
+    """In float64 with repeated users. The central difference of a smooth V is exact to
+    O(rate^2) = 1e-8, and rounding to 1e-12: 1e-6 is ample."""
+    rng = np.random.default_rng(0)
+    users = np.array([0, 1, 0, 2, 0, 1])
+    table = rng.normal(size=(4, 3))  # user 3 is not in the batch
+    held_out, others = rng.normal(size=(6, 3)), rng.normal(size=(5, 3))
+    gaps = rng.normal(size=(2, 6, 3))  # e_k - p of two samplers
+
+    def by_numpy(table: np.ndarray) -> float:
+        scores = np.concatenate([(table[users] * held_out).sum(1)[:, None],
+                                 table[users] @ others.T], axis=1)  # fmt: skip
+        return float(np.mean(np.log(np.exp(scores).sum(1)) - scores[:, 0]))
+
+    def by_tensorflow(rows: tf.Tensor) -> tf.Tensor:
+        own = tf.reduce_sum(rows * held_out, axis=1)
+        scores = tf.concat([own[:, None], tf.matmul(rows, others.T)], axis=1)
+        return tf.reduce_mean(tf.reduce_logsumexp(scores, axis=1) - own)
+
+    def losses(rows: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.nn.softplus(tf.reduce_sum(rows * gaps, axis=2)), axis=1)
+
+    measured = alignment(tf.constant(users), tf.constant(table[users]), by_tensorflow, losses)
+    for k in range(2):
+        slopes = 1 / (1 + np.exp(-(table[users] * gaps[k]).sum(1))) / len(users)
+        gradient = np.zeros_like(table)
+        np.add.at(gradient, users, slopes[:, None] * gaps[k])
+        expected = finite_difference_alignment(table, by_numpy, gradient, 1e-4)
+        np.testing.assert_allclose(measured[k], expected, rtol=1e-6)
+
+
+class Spy:
+    """Stands for `alignment` in a step, keeps what it was asked, answers what it is told."""
+
+    def __init__(self, answer: list[float] | None = None):
+        self.answer = answer
+        self.calls = 0
+
+    def __call__(self, users: tf.Tensor, rows: tf.Tensor, held_out_loss: Any, losses: Any) -> Any:
+        self.calls += 1
+        self.users, self.rows = users, rows
+        self.held_out_loss, self.losses = held_out_loss, losses
+        if self.answer is None:
+            return alignment(users, rows, held_out_loss, losses)
+        return tf.constant(self.answer)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    spy = Spy()
+    monkeypatch.setattr(autosample_module, "alignment", spy)
+    return spy
+
+
+def test_in_a_step_the_alignment_is_that_of_the_models_user_table(spy: Spy) -> None:
+    """The step's own V and losses, whatever they are, in float32: hence 1 %."""
+    users = [0, 1, 0, 2, 4, 0]
+    autosample = build(THREE, "validation")
+    table = autosample.model.user_table.numpy().astype(float)
+    autosample.train_step(batch_with(users))
+    measured = alignment(spy.users, spy.rows, spy.held_out_loss, spy.losses).numpy()
+    with tf.GradientTape() as tape:
+        tape.watch(rows := tf.constant(table[users], tf.float32))
+        per_sampler = spy.losses(rows)
+    jacobian = tape.jacobian(per_sampler, rows).numpy()  # [samplers, batch, dim]
+
+    def value(table: np.ndarray) -> float:
+        return float(spy.held_out_loss(tf.constant(table[users], tf.float32)))
+
+    for k in range(len(THREE)):
+        gradient = np.zeros_like(table)
+        np.add.at(gradient, users, jacobian[k])
+        expected = finite_difference_alignment(table, value, gradient, 0.1)
+        np.testing.assert_allclose(measured[k], expected, rtol=1e-2, atol=1e-5)
+
+
+def test_rows_without_held_out_items_and_padding_weigh_nothing_in_the_signal(spy: Spy) -> None:
+    autosample = build(THREE, "validation")
+    users = [0, WHOLE_CATALOGUE, 1, NEWCOMER, 2, 4]  # the last is padding
+    autosample.train_step(batch_with(users, [6 / 5] * 5 + [0.0]))
+    with tf.GradientTape() as tape:
+        tape.watch(rows := tf.identity(spy.rows))
+        value = spy.held_out_loss(rows)
+    per_row = np.abs(tape.gradient(value, rows).numpy()).max(axis=1)
+    np.testing.assert_array_equal(per_row > 0, [True, False, True, False, True, False])
+
+
+def test_padding_weighs_nothing_in_the_samplers_losses(spy: Spy) -> None:
+    autosample = build(THREE, "validation")
+    autosample.train_step(batch_with([0, 1, 2, 4], [4 / 3] * 3 + [0.0]))
+    with tf.GradientTape() as tape:
+        tape.watch(rows := tf.identity(spy.rows))
+        value = spy.losses(rows)
+    slopes = np.abs(tape.jacobian(value, rows).numpy()).max(axis=(0, 2))
+    np.testing.assert_array_equal(slopes > 0, [True, True, True, False])
+
+
+def test_logits_are_a_moving_average_of_the_standardized_alignments(spy: Spy) -> None:
+    """logits <- (1 - rate) logits + rate z; of (1, 2, 6): mean 3, variance 14/3."""
+    spy.answer = [1.0, 2.0, 6.0]
+    z = np.array([-2.0, -1.0, 3.0]) / np.sqrt(14 / 3)
+    autosample = build(THREE, "validation", logits_optimizer=sgd(0.25))
+    expected = np.zeros(3)
+    for _ in range(3):
+        autosample.train_step(batch_with([0, 1, 2, 4]))
+        expected = 0.75 * expected + 0.25 * z
+        np.testing.assert_allclose(autosample.logits.numpy(), expected, atol=1e-6)
+
+
+def test_a_dropped_samplers_logit_stays_and_the_others_are_standardized_without_it(
+    spy: Spy,
+) -> None:
+    autosample = build(THREE, "validation", logits_optimizer=sgd(0.25))
+    autosample.logits.assign([0.5, 7.0, -0.5])
+    autosample.drop(["dns:pool=6"])
+    spy.answer = [3.0, -1.0]  # z = (1, -1)
+    autosample.train_step(batch_with([0, 1, 2, 4]))
+    expected = [0.75 * 0.5 + 0.25, 7.0, 0.75 * -0.5 - 0.25]
+    np.testing.assert_allclose(autosample.logits.numpy(), expected, atol=1e-6)
+
+
+def test_logits_forget_so_that_a_sampler_can_come_back(spy: Spy) -> None:
+    autosample = build(THREE, "validation", logits_optimizer=sgd(0.25))
+    best = []
+    for answer in ([9.0, 0.0, 0.0], [0.0, 0.0, 9.0]):
+        spy.answer = answer
+        for _ in range(40):
+            autosample.train_step(batch_with([0, 1, 2, 4]))
+        weights = autosample.weights_by_spec()
+        best.append(max(weights, key=weights.__getitem__))
+        assert np.abs(autosample.logits.numpy()).max() <= np.sqrt(2) + 1e-5  # (K - 1)^(1/2)
+    assert best == ["rns", "mixgcf:pool=6"]
+
+
+def test_the_signal_leaves_the_models_step_alone() -> None:
+    """Search or no search, the same weights take the same step."""
+    tables = []
+    for objective in ("uniform", "joint", "validation"):
+        autosample = build(THREE, objective)
+        autosample.train_step(batch_with([0, 1, 2, 4]))
+        tables.append(parameters(autosample.model))
+    np.testing.assert_array_equal(tables[0], tables[1])
+    np.testing.assert_array_equal(tables[0], tables[2])
+
+
+def draws_of(rows: int, step: int = 0) -> Draws:
+    return Draws(0, tf.range(step * rows, (step + 1) * rows, dtype=tf.int64), rows)
+
+
+def test_a_held_out_item_is_drawn_uniformly_among_its_users() -> None:
+    held_out, rows = toy_held_out(), 20_000
+    for user in np.flatnonzero(held_out.degrees):
+        items, present = HeldOutPositives(held_out).draw(
+            tf.fill([rows], tf.constant(user, tf.int32)), draws_of(rows)
+        )
+        own, counts = np.unique(items.numpy(), return_counts=True)
+        np.testing.assert_array_equal(own, held_out.row(user))
+        deviation = counts / rows - 1 / len(own)
+        assert np.abs(deviation).max() < 5 * np.sqrt(0.25 / rows)
+        assert present.numpy().all()
+
+
+def test_a_user_without_held_out_items_is_marked() -> None:
+    _, present = HeldOutPositives(toy_held_out()).draw(tf.range(NUM_USERS), draws_of(NUM_USERS))
+    np.testing.assert_array_equal(present.numpy(), toy_held_out().degrees > 0)

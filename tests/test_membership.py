@@ -1,0 +1,151 @@
+"""PairSet answers as a Python set of pairs does, in eager mode, graphs and XLA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from autosample_tf.interactions import Interactions
+from autosample_tf.membership import PairSet, build_cuckoo_table
+
+Pairs = list[tuple[int, int]]
+
+TOY_SETS: dict[str, tuple[Pairs, int, int]] = {
+    "no pairs": ([], 3, 4),
+    "one pair": ([(2, 3)], 4, 5),
+    "the pair of key 0": ([(0, 0)], 4, 5),
+    "one user, one item": ([(0, 0)], 1, 1),
+    "full rows among empty ones": ([(user, item) for user in (1, 4) for item in range(9)], 6, 9),
+    "a full column": ([(user, 2) for user in range(11)], 11, 5),
+    "all pairs": ([(user, item) for user in range(13) for item in range(17)], 13, 17),
+    "a checkerboard": ([(u, i) for u in range(20) for i in range(20) if (u + i) % 2], 20, 20),
+}
+
+
+def build(pairs: Pairs, num_users: int, num_items: int) -> Interactions:
+    users, items = [user for user, _ in pairs], [item for _, item in pairs]
+    return Interactions.from_pairs(users, items, num_users=num_users, num_items=num_items)
+
+
+def eager(pairs: PairSet) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    return pairs.contains
+
+
+def graph(pairs: PairSet) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    return tf.function(pairs.contains)
+
+
+def xla(pairs: PairSet) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    return tf.function(pairs.contains, jit_compile=True)
+
+
+@pytest.mark.parametrize("mode", [eager, graph, xla])
+@pytest.mark.parametrize("name", TOY_SETS)
+def test_every_pair_of_a_toy_world_is_answered_exactly(name: str, mode: Callable) -> None:
+    pairs, num_users, num_items = TOY_SETS[name]
+    users = tf.range(num_users)
+    items = tf.tile(tf.range(num_items)[None], [num_users, 1])
+    answers = mode(PairSet(build(pairs, num_users, num_items)))(users, items)
+    expected = [[(u, i) in set(pairs) for i in range(num_items)] for u in range(num_users)]
+    assert answers.dtype == tf.bool
+    assert answers.numpy().tolist() == expected
+
+
+@pytest.mark.parametrize("density", [0.02, 0.5, 0.98])
+def test_every_pair_of_random_worlds_is_answered_exactly(density: float) -> None:
+    for seed in range(20):
+        has = np.random.default_rng(seed).random((23, 31)) < density
+        pairs = PairSet(build(np.argwhere(has).tolist(), 23, 31))
+        answers = pairs.contains(tf.range(23), tf.tile(tf.range(31)[None], [23, 1]))
+        np.testing.assert_array_equal(answers, has)
+
+
+@pytest.mark.parametrize("mode", [eager, xla])
+def test_a_large_set_answers_as_a_binary_search(mode: Callable) -> None:
+    rng = np.random.default_rng(0)
+    num_users, num_items = 5_000, 7_000
+    interactions = Interactions.from_pairs(
+        rng.integers(0, num_users, 200_000),
+        rng.integers(0, num_items, 200_000) // rng.integers(1, 50, 200_000),  # some popular
+        num_users=num_users,
+        num_items=num_items,
+    )
+    contains = mode(PairSet(interactions))
+    known = contains(tf.constant(interactions.users), tf.constant(interactions.items[:, None]))
+    assert known.numpy().all()
+    users = rng.integers(0, num_users, 4096).astype(np.int32)
+    items = (rng.integers(0, num_items, (4096, 32)) // rng.integers(1, 50, 32)).astype(np.int32)
+    expected = interactions.contains(users[:, None], items)
+    assert 0.01 < expected.mean() < 0.99
+    np.testing.assert_array_equal(contains(tf.constant(users), tf.constant(items)), expected)
+
+
+@pytest.mark.parametrize("mode", [eager, xla])
+def test_keys_beyond_32_bits_are_told_apart(mode: Callable) -> None:
+    # 10^5 users times 10^6 items: keys up to 10^11, far more than 2^32.
+    num_users, num_items = 100_000, 1_000_000
+    rng = np.random.default_rng(1)
+    users, items = rng.integers(0, num_users, 3000), rng.integers(0, num_items, 3000)
+    interactions = Interactions.from_pairs(users, items, num_users=num_users, num_items=num_items)
+    assert interactions.keys.max() > 2**36
+    contains = mode(PairSet(interactions))
+    assert contains(tf.constant(users, tf.int32), tf.constant(items[:, None], tf.int32)).numpy().all()
+    # Not in the set, though equal to a key of it in the low 32 bits, or next to one.
+    keys = interactions.keys
+    others = np.concatenate([keys + 2**32, keys - 2**32, keys + 2**31, keys + 1, keys - 1])
+    others = others[(others >= 0) & (others < num_users * num_items)]
+    users, items = np.divmod(others, num_items)
+    answers = contains(tf.constant(users, tf.int32), tf.constant(items[:, None], tf.int32))
+    np.testing.assert_array_equal(answers[:, 0], np.isin(others, keys))
+    assert len(others) > 10_000
+
+
+def test_rows_are_asked_with_their_own_user() -> None:
+    pairs = PairSet(build([(0, 1), (1, 2), (2, 0)], 3, 3))
+    users, items = tf.constant([2, 0, 2]), tf.constant([[0, 1], [0, 1], [1, 0]])
+    assert pairs.contains(users, items).numpy().tolist() == [
+        [True, False],
+        [False, True],
+        [False, True],
+    ]
+
+
+def test_the_shape_is_static_in_a_graph_and_the_batch_may_be_open() -> None:
+    pairs = PairSet(build([(0, 1)], 3, 3))
+    function = tf.function(pairs.contains)
+    specs = [tf.TensorSpec([4], tf.int32), tf.TensorSpec([4, 7], tf.int32)]
+    assert function.get_concrete_function(*specs).outputs[0].shape == (4, 7)
+    specs = [tf.TensorSpec([None], tf.int32), tf.TensorSpec([None, 7], tf.int32)]
+    assert function.get_concrete_function(*specs).outputs[0].shape.as_list() == [None, 7]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        np.arange(0),
+        np.arange(1),
+        np.arange(5000),
+        np.arange(3000) << 40,  # the low bits of all of them are alike
+        np.array([0, 2**62, 2**63 - 1]),
+    ],
+    ids=["none", "one", "consecutive", "multiples of 2^40", "the largest"],
+)
+def test_the_table_holds_each_key_in_one_of_its_two_slots(keys: np.ndarray) -> None:
+    slots, multipliers, bits = build_cuckoo_table(keys.astype(np.int64))
+    assert len(slots) == 2**bits
+    assert len(keys) <= 0.4 * len(slots)
+    np.testing.assert_array_equal(np.sort(slots[slots >= 0]), keys)
+    for key in keys.tolist():
+        # Multiplicative hashing: the top `bits` bits of the low 64 of key * multiplier.
+        places = [(key * int(m) % 2**64) >> (64 - bits) for m in multipliers]
+        assert key in slots[places]
+
+
+def test_an_equal_set_is_built_equally() -> None:
+    keys = np.arange(0, 999, 3)
+    first, second = build_cuckoo_table(keys), build_cuckoo_table(keys)
+    np.testing.assert_array_equal(first[0], second[0])
+    assert first[1:] == second[1:]

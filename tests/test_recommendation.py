@@ -1,0 +1,273 @@
+"""Files of recommendations: whole, in original ids, and as good as the run says."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from click.testing import CliRunner
+
+import autosample_tf
+from autosample_tf import InputError, recommend, recommendation
+from autosample_tf.cli import main
+from autosample_tf.training import load_run
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_split(path):
+    """{user: items} of a LightGCN file, ids as text."""
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {user: set(items) for user, *items in rows}
+
+
+def metrics_by_hand(lines, truth, k):
+    """The averages over users with a held-out item, from a file's lines alone."""
+    sums = dict.fromkeys(("recall", "ndcg", "precision", "hit_rate", "mrr", "map"), 0.0)
+    for line in lines:
+        held = truth.get(line["user"], set())
+        if not held:
+            continue
+        ranks = [rank for rank, item in enumerate(line["items"][:k], 1) if item in held]
+        gains = sum(1 / np.log2(1 + rank) for rank in ranks)
+        ideal = sum(1 / np.log2(1 + rank) for rank in range(1, min(k, len(held)) + 1))
+        sums["recall"] += len(ranks) / len(held)
+        sums["ndcg"] += gains / ideal
+        sums["precision"] += len(ranks) / k
+        sums["hit_rate"] += bool(ranks)
+        sums["mrr"] += 1 / ranks[0] if ranks else 0
+        sums["map"] += sum(n / rank for n, rank in enumerate(ranks, 1)) / len(held)
+    num_users = sum(bool(truth.get(line["user"])) for line in lines)
+    return {f"{name}@{k}": total / num_users for name, total in sums.items()}
+
+
+@pytest.fixture(scope="module")
+def everyone(tiny_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("recommended") / "all.jsonl"
+    recommend(tiny_run, output=path, k=10)
+    return path
+
+
+class TestContents:
+    def test_the_files_metrics_are_the_runs(self, peculiar_run, tmp_path):
+        recommend(peculiar_run, output=tmp_path / "top.jsonl", k=10)
+        lines, truth = read_lines(tmp_path / "top.jsonl"), read_split(peculiar_run / "../test.txt")
+        stated = json.loads((peculiar_run / "metrics.json").read_text())["test"]
+        recomputed = metrics_by_hand(lines, truth, 10) | metrics_by_hand(lines, truth, 5)
+        assert recomputed == pytest.approx(stated, abs=1e-6)
+
+    def test_the_files_metrics_are_the_runs_where_the_split_was_ours(self, tiny_run, everyone):
+        data = load_run(tiny_run).data
+        truth = {
+            user: set(data.item_ids[data.test.row(place)].tolist())
+            for place, user in enumerate(data.user_ids.tolist())
+        }
+        stated = json.loads((tiny_run / "metrics.json").read_text())["test"]
+        assert metrics_by_hand(read_lines(everyone), truth, 10) == pytest.approx(
+            {name: value for name, value in stated.items() if name.endswith("@10")}, abs=1e-6
+        )
+
+    def test_ranks_as_sorting_all_scores_does(self, tiny_run, everyone):
+        trained = load_run(tiny_run)
+        data, state = trained.data, trained.model.propagate()
+        scores = state.users.numpy() @ state.items.numpy().T
+        for place, line in enumerate(read_lines(everyone)):
+            scores[place, trained.seen.row(place)] = -np.inf
+            best = np.argsort(-scores[place], kind="stable")[:10]
+            assert line["user"] == data.user_ids[place]
+            assert line["items"] == data.item_ids[best].tolist()
+            np.testing.assert_allclose(line["scores"], scores[place, best], rtol=1e-5)
+
+    def test_train_and_validation_are_left_out(self, peculiar_run):
+        seen = read_split(peculiar_run / "../train.txt")  # validation was carved from it
+        for line in recommend(peculiar_run, k=30).lines:
+            assert not seen.get(line["user"], set()) & set(line["items"])
+            assert len(line["items"]) == 30 - len(seen.get(line["user"], ()))
+
+    def test_a_user_gets_no_more_than_is_unseen(self, peculiar_run):
+        done = recommend(peculiar_run, users=["17", "27"], k=10)
+        whole_catalogue, all_but_three = done.lines
+        assert whole_catalogue == {"user": "17", "items": [], "scores": []}
+        assert set(all_but_three["items"]) == {"86", "89", "92"}
+        assert (done.users, done.items) == (2, 3)
+
+    def test_a_user_without_train_pairs_gets_the_popular_items(self, peculiar_run):
+        train = read_split(peculiar_run / "../train.txt")
+        counts = {str(3 * i + 5): 0 for i in range(30)}
+        for items in train.values():
+            for item in items:
+                counts[item] += 1
+        popular = sorted(counts, key=lambda item: (-counts[item], int(item)))[:6]
+        (line,) = recommend(peculiar_run, users=[7], k=6).lines
+        assert line["items"] == popular
+        assert line["scores"] == [counts[item] for item in popular]
+
+    def test_scores_keep_every_digit(self, tiny_run, everyone):
+        ranked = recommendation.Ranker(*load_model(tiny_run), 10).rank(np.arange(60))
+        written = np.array([line["scores"] for line in read_lines(everyone)], np.float32)
+        np.testing.assert_array_equal(written, ranked.scores)
+
+
+def load_model(run):
+    trained = load_run(run)
+    return trained.model, trained.seen
+
+
+class TestFormats:
+    def test_all_say_the_same(self, tiny_run, everyone, tmp_path):
+        rows = [
+            (line["user"], item, rank, np.float32(score))
+            for line in read_lines(everyone)
+            for rank, (item, score) in enumerate(zip(line["items"], line["scores"], strict=True), 1)
+        ]
+        for name in ("top.csv", "top.parquet"):
+            assert recommend(tiny_run, output=tmp_path / name, k=10).items == len(rows)
+        with (tmp_path / "top.csv").open(newline="", encoding="utf-8") as file:
+            header, *table = csv.reader(file)
+        assert header == ["user", "item", "rank", "score"]
+        assert [(u, i, int(r), np.float32(s)) for u, i, r, s in table] == rows
+        table = pyarrow.parquet.read_table(tmp_path / "top.parquet")
+        assert table.column_names == header
+        assert list(zip(*table.to_pydict().values(), strict=True)) == rows
+
+    def test_a_stream_gets_json_lines(self, tiny_run, everyone):
+        stream = io.StringIO()
+        recommend(tiny_run, output=stream, k=10)
+        assert stream.getvalue() == everyone.read_text(encoding="utf-8")
+
+    def test_no_output_gives_the_lines(self, tiny_run, everyone):
+        done = recommend(tiny_run, k=10)
+        assert done.lines == read_lines(everyone)
+        assert (done.users, done.items, done.unknown) == (60, 600, 0)
+
+    @pytest.mark.parametrize("name", ["top.jsonl", "top.csv", "top.parquet"])
+    def test_blocks_make_no_difference(self, name, tiny_run, tmp_path, monkeypatch):
+        recommend(tiny_run, output=tmp_path / name, k=3)
+        monkeypatch.setattr(recommendation, "_USERS_PER_BLOCK", 7)
+        recommend(tiny_run, output=tmp_path / "blocks" / name, k=3)
+        whole, blocks = (read_rows(tmp_path / part / name) for part in (".", "blocks"))
+        assert blocks == whole
+
+    def test_unknown_extensions_list_the_known(self, tmp_path):
+        with pytest.raises(InputError, match=r"'top.xml'. Known: .csv, .jsonl, .parquet"):
+            recommend(tmp_path, output="top.xml")
+
+    @pytest.mark.parametrize("before", [None, "an earlier file"])
+    def test_a_failure_leaves_no_half_file(self, before, tiny_run, tmp_path, monkeypatch):
+        path = tmp_path / "top.jsonl"
+        if before:
+            path.write_text(before)
+        monkeypatch.setattr(recommendation, "_USERS_PER_BLOCK", 16)
+        monkeypatch.setattr(recommendation, "Ranker", failing_after(2))
+        with pytest.raises(OSError, match="disk"):
+            recommend(tiny_run, output=path)
+        assert [p.name for p in tmp_path.iterdir()] == (["top.jsonl"] if before else [])
+        assert before is None or path.read_text() == before
+
+
+def read_rows(path):
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_table(path).to_pylist()
+    return path.read_text(encoding="utf-8")
+
+
+def failing_after(blocks):
+    class Failing(recommendation.Ranker):
+        left = blocks
+
+        def rank(self, users):
+            Failing.left -= 1
+            if Failing.left < 0:
+                raise OSError("the disk is full")
+            return super().rank(users)
+
+    return Failing
+
+
+class TestUsers:
+    def test_are_served_once_in_the_order_asked(self, tiny_run):
+        done = recommend(tiny_run, users=["é9⊗", "é3⊗", "é9⊗"], k=2)
+        assert [line["user"] for line in done.lines] == ["é9⊗", "é3⊗"]
+        assert done.lines[1]["items"][0].startswith("товар ")
+
+    def test_file_and_list_agree(self, tiny_run, tmp_path):
+        (tmp_path / "users.txt").write_bytes("\ufeffé9⊗\r\n\r\né3⊗".encode())
+        from_file = recommend(tiny_run, users=tmp_path / "users.txt", k=2)
+        assert from_file == recommend(tiny_run, users=["é9⊗", "é3⊗"], k=2)
+
+    def test_unknown_ones_are_counted_and_the_rest_served(self, tiny_run, caplog):
+        done = recommend(tiny_run, users=["nobody", "é3⊗", "é", "3"], k=2)
+        assert [line["user"] for line in done.lines] == ["é3⊗"]
+        assert done.unknown == 3
+        assert "left out: 3 ('nobody', 'é', '3')" in caplog.text
+
+    @pytest.mark.parametrize("users", [["nobody", 3], []])
+    def test_none_known_is_an_error(self, users, tiny_run):
+        with pytest.raises(InputError, match=r"ids of the run's 60 users, such as 'é0⊗'"):
+            recommend(tiny_run, users=users)
+
+    def test_a_file_that_is_no_text_is_an_error(self, tiny_run, tmp_path):
+        (tmp_path / "users.txt").write_bytes(b"\xff\xfe\xfa")
+        with pytest.raises(InputError, match="UTF-8"):
+            recommend(tiny_run, users=tmp_path / "users.txt")
+
+    @pytest.mark.parametrize("k", [0, 81])
+    def test_k_beyond_the_catalogue_is_an_error(self, k, tiny_run):
+        with pytest.raises(InputError, match="between 1 and the 80 items"):
+            recommend(tiny_run, k=k)
+
+
+class TestCommand:
+    def run(self, *arguments):
+        return CliRunner().invoke(main, ["recommend", *map(str, arguments)])
+
+    def test_prints_json_lines(self, tiny_run, everyone):
+        result = self.run("--run", tiny_run, "--top-k", 10)
+        assert result.exit_code == 0
+        assert result.stdout == everyone.read_text(encoding="utf-8")
+
+    def test_writes_a_file_and_counts(self, tiny_run, everyone, tmp_path):
+        (tmp_path / "users.txt").write_text("é3⊗\nnobody\n", encoding="utf-8")
+        output = tmp_path / "new" / "top.jsonl"
+        result = self.run(
+            "--run", tiny_run, "--users", tmp_path / "users.txt", "--output", output, "--json"
+        )
+        assert json.loads(result.stdout) == {
+            "users": 1, "items": 20, "unknown": 1, "output": str(output)
+        }  # fmt: skip
+        (line,) = read_lines(output)
+        top_10 = {**line, "items": line["items"][:10], "scores": line["scores"][:10]}
+        assert top_10 in read_lines(everyone)
+
+    def test_user_is_repeatable(self, tiny_run):
+        result = self.run("--run", tiny_run, "--user", "é1⊗", "--user", "é2⊗", "--top-k=1")
+        assert [json.loads(line)["user"] for line in result.stdout.splitlines()] == ["é1⊗", "é2⊗"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "code"),
+        [
+            (("--user", "nobody"), 1),
+            (("--output", "top.xml"), 1),
+            (("--top-k", "1000"), 1),
+            (("--json",), 2),
+            (("--user", "1", "--users", "f"), 2),
+            (("--top-k", "ten"), 2),
+        ],
+    )
+    def test_exit_codes(self, arguments, code, tiny_run):
+        result = self.run("--run", tiny_run, *arguments)
+        assert result.exit_code == code
+        assert "Error: " in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_an_unfinished_run_is_an_error(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match=r"without metrics\.json"):
+        autosample_tf.recommend(tmp_path)

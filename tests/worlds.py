@@ -1,0 +1,106 @@
+"""Small worlds that several test modules share: pairs, batches, samplers, contexts."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.interactions import Interactions
+from autosample_tf.membership import PairSet
+from autosample_tf.models import MF, LightGCN
+from autosample_tf.randomness import Draws
+from autosample_tf.samplers import SAMPLERS
+from autosample_tf.samplers.contract import Context
+from autosample_tf.sampling import make_context
+
+NUM_USERS, NUM_ITEMS = 7, 14
+WHOLE_CATALOGUE, ALL_BUT_ONE, NEWCOMER = 3, 5, 6  # users of the toy world
+
+Batch = dict[str, tf.Tensor]
+
+
+def from_dense(liked: np.ndarray) -> Interactions:
+    """The pairs of a matrix [num_users, num_items] of booleans."""
+    users, items = np.nonzero(liked)
+    return Interactions.from_pairs(
+        users, items, num_users=liked.shape[0], num_items=liked.shape[1]
+    )
+
+
+def to_dense(interactions: Interactions) -> np.ndarray:
+    """[num_users, num_items] bool."""
+    users, items = np.indices((interactions.num_users, interactions.num_items))
+    return interactions.contains(users, items)
+
+
+def toy_train() -> Interactions:
+    """A third of 7 x 14; with a user who has all, one who lacks one item, one without any."""
+    liked = np.random.default_rng(0).random((NUM_USERS, NUM_ITEMS)) < 0.35
+    liked[WHOLE_CATALOGUE] = True
+    liked[ALL_BUT_ONE] = np.arange(NUM_ITEMS) != 4
+    liked[NEWCOMER] = False
+    return from_dense(liked)
+
+
+def toy_held_out() -> Interactions:
+    """Pairs outside `toy_train`, of users 0, 1, 2 and 4 only."""
+    held = np.random.default_rng(1).random((NUM_USERS, NUM_ITEMS)) < 0.4
+    held &= ~to_dense(toy_train())
+    held[[WHOLE_CATALOGUE, ALL_BUT_ONE, NEWCOMER]] = False
+    return from_dense(held)
+
+
+def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
+    """MF or LightGCN over the toy world, with scores of the order of 1."""
+    if kind == "mf":
+        return MF(NUM_USERS, NUM_ITEMS, dim=dim, init_scale=0.7, seed=seed)
+    return LightGCN(toy_train(), layers=2, dim=dim, init_scale=0.7, seed=seed)
+
+
+def small_specs(pool: int = 6) -> list[str]:
+    """Every registered sampler's canonical spec, with a pool that the toy world can exhaust."""
+    return [
+        own(**{"pool": pool} if "pool" in inspect.signature(own).parameters else {}).spec
+        for own in SAMPLERS.values()
+    ]
+
+
+def make_batch(
+    users: list[int], positives: list[int], weights: list[float] | None = None, step: int = 0
+) -> Batch:
+    """One batch as `pipeline.training_batches` makes them."""
+    rows = len(users)
+    return {
+        "user": tf.constant(users, tf.int32),
+        "positive": tf.constant(positives, tf.int32),
+        "weight": tf.constant(weights or [1.0] * rows, tf.float32),
+        "position": tf.range(step * rows, (step + 1) * rows, dtype=tf.int64),
+    }
+
+
+def context_of(
+    users: np.ndarray,
+    train: Interactions,
+    *,
+    width: int,
+    model: MF | None = None,
+    positives: np.ndarray | None = None,
+    seed: int = 0,
+    step: int = 0,
+) -> Context:
+    """What a sampler sees of a step in which these users are the batch."""
+    rows = len(users)
+    model = model or MF(train.num_users, train.num_items, dim=4, init_scale=0.7)
+    positives = np.zeros(rows) if positives is None else positives
+    positions = tf.range(step * rows, (step + 1) * rows, dtype=tf.int64)
+    return make_context(
+        model,
+        model.propagate(),
+        tf.constant(users, tf.int32),
+        tf.constant(positives, tf.int32),
+        PairSet(train),
+        Draws(seed, positions, rows),
+        width,
+    )
