@@ -36,7 +36,7 @@ from autosample_tf.sampling import (
     sampler_embeddings,
     sampler_losses,
 )
-from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET
+from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET, TEMPERATURES
 
 # The held-out loss reads this many rows of a batch, against this many shared items: enough
 # for a mean over some 100 steps, at a tenth of the step's cost.
@@ -59,7 +59,8 @@ class AutoSample(tfrs.Model):
       weights: the mixture to begin with, by spec; None: equal weights.
       loss: a name in `losses.PAIRWISE`.
       mixing: `loss`, sum_k p_k l_k; or `instance`, the loss of sum_k p_k e_k.
-      temperature: of the softmax over the logits; lower is nearer to choosing one.
+      temperature: of the softmax over the logits; lower is nearer to choosing one. None:
+        the objective's, `settings.TEMPERATURES`.
       l2: lambda of the regularization, see `models.contract`.
       logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
       seed: of every random number in the step.
@@ -79,7 +80,7 @@ class AutoSample(tfrs.Model):
         weights: Mapping[str, float] | None = None,
         loss: str = "bpr",
         mixing: str = "loss",
-        temperature: float = 1.0,
+        temperature: float | None = None,
         l2: float = 0.0,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
         seed: int = 0,
@@ -87,7 +88,8 @@ class AutoSample(tfrs.Model):
         super().__init__()
         _check(objective, validation, loss, mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
-        self.objective, self.mixing, self.temperature = objective, mixing, temperature
+        self.objective, self.mixing = objective, mixing
+        self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._pairwise_loss = losses.PAIRWISE[loss]
         self._positives = PairSet(train)
@@ -95,7 +97,7 @@ class AutoSample(tfrs.Model):
         for sampler in self.samplers:
             sampler.build(train, model.dim)
         self.logits = tf.Variable(
-            _initial_logits(self.specs, weights, temperature), name="logits", trainable=False
+            _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
         )
         self.active_mask = tf.Variable([True] * len(self.samplers), trainable=False)
         self._active = tuple(range(len(self.samplers)))
@@ -278,7 +280,7 @@ def _check(
     validation: Interactions | None,
     loss: str,
     mixing: str,
-    temperature: float,
+    temperature: float | None,
     l2: float,
 ) -> None:
     for kind, name, known in (
@@ -294,7 +296,7 @@ def _check(
             received="none",
             remedy="Pass validation=…, or choose the objective 'uniform'.",
         )
-    if not temperature > 0:
+    if temperature is not None and not temperature > 0:
         raise expected("a temperature above 0", received=temperature, remedy="Raise it.")
     if not l2 >= 0:
         raise expected("an l2 of at least 0", received=l2, remedy="Raise it.")
@@ -318,4 +320,4 @@ def _initial_logits(
 def _default_logits_optimizer(objective: str) -> tf.keras.optimizers.Optimizer:
     if objective == "joint":
         return tf.keras.optimizers.Adam(1e-2, jit_compile=False)
-    return tf.keras.optimizers.SGD(1e-2, jit_compile=False)  # a mean over some 100 steps
+    return tf.keras.optimizers.SGD(5e-3, jit_compile=False)  # a mean over some 200 steps

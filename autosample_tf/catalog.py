@@ -11,17 +11,13 @@ import dataclasses
 import hashlib
 import json
 import os
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from autosample_tf import datasets
 from autosample_tf.errors import InputError, expected, unknown
 from autosample_tf.formats import read
 from autosample_tf.interactions import Dataset
 from autosample_tf.synthetic import synthetic
-
-if TYPE_CHECKING:
-    from importlib.resources.abc import Traversable
 
 PUBLISHED = ("amazon-book", "gowalla", "yelp2018")
 KNOWN = (*PUBLISHED, "synthetic")
@@ -173,13 +169,5 @@ def _checked_counts(known: Facts, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def _dataset_folder(name: str) -> Traversable:
-    """The folder with a published dataset's facts, installed or in a checkout.
-
-    In a wheel it is `autosample_tf/datasets/<folder>`. In a checkout, and so in an editable
-    install of it, `datasets/` stands beside the package.
-    """
-    package = resources.files("autosample_tf")
-    folder = name.replace("-", "_")
-    installed = package / "datasets" / folder
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "datasets" / folder
+def _dataset_folder(name: str) -> Path:
+    return datasets.FOLDER / name.replace("-", "_")

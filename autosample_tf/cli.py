@@ -114,7 +114,7 @@ def _choice(flag: str, names: tuple[str, ...], default: str | None, text: str) -
 
 
 def _number(flag: str, kind: Any, default: Any, text: str) -> Callable:
-    shown = default if default is not None else "by model or data"
+    shown = default if default is not None else "by model, objective or data"
     return click.option(flag, type=kind, default=default, show_default=str(shown), help=text)
 
 
@@ -329,8 +329,9 @@ def list_data() -> None:
     click.echo(f"{'synthetic':<14} made in code, for a first look")
     for name in PUBLISHED:
         own = facts(name)
-        click.echo(f"{name:<14} {own.users:,} users, {own.items:,} items, {own.train_pairs:,} train and "
-                   f"{own.test_pairs:,} test pairs; source: {own.homepage}")  # fmt: skip
+        counts = f"{own.users:,} users, {own.items:,} items"
+        pairs = f"{own.train_pairs:,} train and {own.test_pairs:,} test pairs"
+        click.echo(f"{name:<14} {counts}, {pairs}; source: {own.homepage}")
 
 
 @data.command()

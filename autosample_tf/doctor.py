@@ -17,7 +17,7 @@ from pathlib import Path
 # As in pyproject.toml, which a test compares: at least the first, below the second.
 REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "click": ("8.1", "9"),
-    "filelock": ("3.12", "4"),
+    "filelock": ("3.12", "5"),
     "numpy": ("1.26", "3"),
     "pyarrow": ("17", None),
     "PyYAML": ("6", "7"),

@@ -211,7 +211,7 @@ def _parse(text: str) -> Any:
         number = float(text)
     except ValueError:
         return text
-    return int(number) if number.is_integer() and text.isdigit() else number
+    return int(text) if text.isdigit() else number
 
 
 def _plain(value: Any) -> Any:

@@ -32,6 +32,9 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "mf": {"learning_rate": 3e-3, "l2": 0.03, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
+# The softmax temperature that an objective's logits are made for. Those of `validation`
+# are means of standardized numbers, some tenths apart where one sampler is clearly better.
+TEMPERATURES = {"joint": 1.0, "uniform": 1.0, "validation": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Settings:
       mixing: `loss` sums the samplers' losses; `instance` takes the loss of the sum of
         their negatives, one score an example instead of one a sampler.
       objective: what the weights learn from; see `autosample`.
-      temperature: of the softmax over logits, above 0; lower chooses more sharply.
+      temperature: of the softmax over logits, above 0; lower chooses more sharply, and
+        follows noise more. None: the objective's, `TEMPERATURES`.
       drop_threshold: a sampler is dropped when its weight is under this share of an equal
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop.
@@ -77,7 +81,7 @@ class Settings:
     samplers: tuple[str, ...] = STANDARD_SET
     mixing: str = "loss"
     objective: str = "validation"
-    temperature: float = 1.0
+    temperature: float | None = None
     drop_threshold: float = 0.5
     drop_warmup: int = 3
     init: str = "search"
@@ -127,6 +131,8 @@ class Settings:
             for name, default in MODEL_DEFAULTS[self.model].items()
             if getattr(self, name) is None
         }
+        if self.temperature is None:
+            chosen["temperature"] = TEMPERATURES[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.rewind_epoch is None:

@@ -129,9 +129,7 @@ class Step:
         return loss, self.smoothing.T @ gradient + gradient0
 
     def _pairs(self) -> list[tuple[int, int]]:
-        return list(
-            zip(self.batch["user"], self.batch["positive"] + self.num_users, strict=True)
-        )
+        return list(zip(self.batch["user"], self.batch["positive"] + self.num_users, strict=True))
 
     def _negatives(self, b: int, shares: np.ndarray) -> object:
         """(item's row, its share of the positive, mixture weight, scale) of each negative."""

@@ -144,9 +144,7 @@ def test_a_step_of_sgd_is_the_hand_written_step(
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("kind", MODELS)
-def test_without_l2_a_step_of_all_samplers_is_the_hand_written_step(
-    kind: str, mixing: str
-) -> None:
+def test_without_l2_a_step_of_all_samplers_is_the_hand_written_step(kind: str, mixing: str) -> None:
     check_step_of_sgd(kind, small_specs(), small_specs(), mixing=mixing, l2=0.0)
 
 

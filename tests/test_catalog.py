@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -89,13 +88,11 @@ def test_a_dataset_brings_its_facts_description_and_citations(name):
     assert (folder / "__init__.py").is_file()
 
 
-def test_facts_of_an_installed_package_come_first(tmp_path, monkeypatch):
-    package = tmp_path / "autosample_tf"
-    folder = package / "datasets" / "gowalla"
-    folder.mkdir(parents=True)
-    (folder / "facts.json").write_text(json.dumps(dataclasses.asdict(TINY)))
-    monkeypatch.setattr(catalog.resources, "files", {"autosample_tf": package}.get)
-    assert facts("gowalla") == TINY
+def test_datasets_are_a_package_of_ours_wherever_they_lie():
+    """In a checkout, an editable install (beside the package) and a wheel (inside it)."""
+    import autosample_tf.datasets.gowalla as gowalla
+
+    assert Path(gowalla.__file__).parent == catalog._dataset_folder("gowalla")
 
 
 def test_facts_of_no_published_dataset_are_refused():

@@ -144,8 +144,9 @@ def test_first_marked_pads_where_fewer_are_marked() -> None:
 
 def test_first_marked_is_a_loop_over_the_columns() -> None:
     rng = np.random.default_rng(0)
-    items, marked = rng.permuted(np.tile(np.arange(30), (50, 1)), axis=1), rng.random((50, 30)) < 0.2
+    items = rng.permuted(np.tile(np.arange(30), (50, 1)), axis=1)
     scores = rng.normal(size=(50, 30)).astype(np.float32)
+    marked = rng.random((50, 30)) < 0.2
     chosen, values = first_marked(tf.constant(items), tf.constant(scores), tf.constant(marked), 6)
     for row in range(50):
         columns = [column for column in range(30) if marked[row, column]][:6]
@@ -199,7 +200,7 @@ def test_a_perfect_list_shorter_than_the_held_out_items() -> None:
 
 def test_without_a_hit_every_metric_is_zero() -> None:
     result = metrics_of_hits(np.zeros((1, 5), bool), np.array([3]), 5)
-    assert {name: values.tolist() for name, values in result.items()} == dict.fromkeys(METRICS, [0])
+    assert result == {name: [0.0] for name in METRICS}
 
 
 def test_hits_below_the_cutoff_do_not_count() -> None:
@@ -261,7 +262,9 @@ def test_metrics_are_those_of_ir_measures(k: int) -> None:
 
 # 300 users are three batches, the last padded. Up to 20 seen items of 3,000 leave the
 # candidates to the block-wise top-k; up to all items of 70 do not.
-@pytest.mark.parametrize(("num_items", "most_seen", "k"), [(3000, 18, 5), (70, 70, 20), (70, 9, 70)])
+@pytest.mark.parametrize(
+    ("num_items", "most_seen", "k"), [(3000, 18, 5), (70, 70, 20), (70, 9, 70)]
+)
 def test_a_ranking_is_the_brute_force_sort(num_items: int, most_seen: int, k: int) -> None:
     rng = np.random.default_rng(0)
     degrees = rng.integers(0, most_seen + 1, 300)
@@ -334,7 +337,8 @@ def test_users_are_ranked_in_the_order_given_repeats_included() -> None:
 
 
 def test_no_users_have_an_empty_ranking() -> None:
-    rankings = Ranker(integer_model(2, 5, seed=0), interactions([(0, 1)], 2, 5), 3).rank(np.array([]))
+    ranker = Ranker(integer_model(2, 5, seed=0), interactions([(0, 1)], 2, 5), 3)
+    rankings = ranker.rank(np.array([]))
     assert rankings.items.shape == rankings.scores.shape == (0, 3)
 
 

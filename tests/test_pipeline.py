@@ -225,10 +225,10 @@ def test_over_epochs_a_pair_is_at_every_place_equally_often(num_pairs: int) -> N
 
 
 def test_over_seeds_every_pair_is_at_every_place_equally_often() -> None:
-    # How often each of 8 pairs is at each of 8 places in 56 seeds' first epochs: 64 counts
-    # of mean 7 and variance 7 * 7 / 8. The sum of (count - 7)^2 / 7 has mean 56 and, with
-    # (8 - 1)^2 degrees of freedom, deviation sqrt(2 * 49) * 8 / 7 = 11.3; six are 68.
-    pairs, counts = one_user(8), np.zeros((8, 8))
-    for seed in range(56):
-        counts[orders(training_batches(pairs, 8, seed=seed), 8, 1)[0], np.arange(8)] += 1
-    assert np.sum((counts - 7) ** 2 / 7) < 56 + 68
+    # How often each of 4 pairs is at each of 4 places in 24 seeds' first epochs: 16 counts
+    # of mean 6 and variance 6 * 3 / 4. The sum of (count - 6)^2 / 6 has mean 12 and, with
+    # (4 - 1)^2 degrees of freedom, deviation sqrt(2 * 9) * 4 / 3 = 5.7; six are 34.
+    pairs, counts = one_user(4), np.zeros((4, 4))
+    for seed in range(24):
+        counts[orders(training_batches(pairs, 4, seed=seed), 4, 1)[0], np.arange(4)] += 1
+    assert np.sum((counts - 6) ** 2 / 6) < 12 + 34

@@ -24,9 +24,7 @@ SAMPLERS = ["rns", "dns:pool=6", "mixgcf:pool=6"]
 CASES = ["mf/joint", "mf/validation", "lightgcn/joint"]
 
 
-def step(
-    strategy: tf.distribute.Strategy, kind: str, objective: str
-) -> dict[str, np.ndarray]:
+def step(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[str, np.ndarray]:
     """The state after one step of eight rows."""
     sgd = tf.keras.optimizers.SGD
     with strategy.scope():

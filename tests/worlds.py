@@ -24,9 +24,7 @@ Batch = dict[str, tf.Tensor]
 def from_dense(liked: np.ndarray) -> Interactions:
     """The pairs of a matrix [num_users, num_items] of booleans."""
     users, items = np.nonzero(liked)
-    return Interactions.from_pairs(
-        users, items, num_users=liked.shape[0], num_items=liked.shape[1]
-    )
+    return Interactions.from_pairs(users, items, num_users=liked.shape[0], num_items=liked.shape[1])
 
 
 def to_dense(interactions: Interactions) -> np.ndarray:

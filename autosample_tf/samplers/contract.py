@@ -142,9 +142,14 @@ class Sampler(tf.Module):
 
     @property
     def spec(self) -> str:
-        """The canonical spec, all options spelled out: `dns:pool=32`."""
+        """The canonical spec, all options spelled out: `dns:pool=32`.
+
+        A class outside this package goes by `module:Class`, whatever its card says: its
+        name is in no registry that could lead back to it.
+        """
         own = type(self)
-        name = own.card.name if own.card else f"{own.__module__}:{own.__qualname__}"
+        registered = own.card is not None and own.__module__.startswith(__package__ + ".")
+        name = own.card.name if registered else f"{own.__module__}:{own.__qualname__}"
         options = ",".join(f"{key}={value}" for key, value in self.options().items())
         return f"{name}:{options}" if options else name
 

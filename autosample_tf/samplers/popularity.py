@@ -33,8 +33,8 @@ class PNS(Sampler):
 
     def __init__(self, alpha: float = 0.75):
         super().__init__()
-        if alpha < 0:
-            raise expected("pns's alpha of at least 0", received=alpha, remedy="Raise it.")
+        if not 0 <= alpha < np.inf:
+            raise expected("pns's finite alpha of at least 0", received=alpha, remedy="Raise it.")
         self.alpha = float(alpha)
 
     def build(self, train: Interactions, dim: int) -> None:
