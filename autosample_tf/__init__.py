@@ -33,13 +33,19 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def _require_keras_2() -> None:
-    """Sees to it that `tf.keras` is Keras 2, which TF-Recommenders 0.7 is written for.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+def require_keras_2() -> None:
+    """Checks that `tf.keras` is Keras 2, which TF-Recommenders 0.7 is written for.
+
+    Called on the first use of TensorFlow, not on import: `autosample-tf doctor` has to
+    start where this is wrong.
 
     Raises:
       ImportError: if the environment asks for Keras 3, or it is already loaded.
     """
-    wanted = os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    wanted = os.environ.get("TF_USE_LEGACY_KERAS")
     if wanted not in ("1", "true", "True"):
         raise ImportError(
             "Expected TF_USE_LEGACY_KERAS=1 (TF-Recommenders works on Keras 2 only); "
@@ -56,12 +62,10 @@ def _require_keras_2() -> None:
         )
 
 
-_require_keras_2()
-
-
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_keras_2()
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

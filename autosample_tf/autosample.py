@@ -62,6 +62,9 @@ class AutoSample(tfrs.Model):
       temperature: of the softmax over the logits; lower is nearer to choosing one. None:
         the objective's, `settings.TEMPERATURES`.
       l2: lambda of the regularization, see `models.contract`.
+      warmup_steps: under `validation`, steps during which the weights stay equal while the
+        logits gather evidence. Once the weights lean to a sampler the model has what it
+        gives, and the others look better than they are.
       logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
       seed: of every random number in the step.
 
@@ -82,6 +85,7 @@ class AutoSample(tfrs.Model):
         mixing: str = "loss",
         temperature: float | None = None,
         l2: float = 0.0,
+        warmup_steps: int = 0,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
         seed: int = 0,
     ):
@@ -91,6 +95,7 @@ class AutoSample(tfrs.Model):
         self.objective, self.mixing = objective, mixing
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
+        self._warmup_steps = warmup_steps if objective == "validation" else 0
         self._pairwise_loss = losses.PAIRWISE[loss]
         self._positives = PairSet(train)
         self._held_out = HeldOutPositives(validation) if validation is not None else None
@@ -214,7 +219,9 @@ class AutoSample(tfrs.Model):
         return self._pairwise_loss(positive_scores, negative_scores[:, None])[:, 0]
 
     def _mixture_weights(self) -> tf.Tensor:
-        return mixture.mixture_weights(self.logits, self.active_mask, self.temperature)
+        warming_up = self.logits_optimizer.iterations < self._warmup_steps
+        logits = tf.where(warming_up, tf.zeros_like(self.logits), self.logits)
+        return mixture.mixture_weights(logits, self.active_mask, self.temperature)
 
     def _validation_gradient(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
         """What moves the logits towards the standardized alignments: [num_samplers].
@@ -320,4 +327,4 @@ def _initial_logits(
 def _default_logits_optimizer(objective: str) -> tf.keras.optimizers.Optimizer:
     if objective == "joint":
         return tf.keras.optimizers.Adam(1e-2, jit_compile=False)
-    return tf.keras.optimizers.SGD(5e-3, jit_compile=False)  # a mean over some 200 steps
+    return tf.keras.optimizers.SGD(2e-3, jit_compile=False)  # a mean over some 500 steps

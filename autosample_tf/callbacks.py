@@ -23,6 +23,10 @@ from autosample_tf.runs import History
 
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
+_AFTER_DIVERGENCE = (
+    "The checkpoint of the epoch before is kept, if there was one: lower --learning-rate, "
+    "or raise --l2."
+)
 
 
 class TrainingDivergedError(InputError):
@@ -30,14 +34,27 @@ class TrainingDivergedError(InputError):
 
 
 class StopOnDivergence(tf.keras.callbacks.Callback):
-    """Raises when the mean loss of the epoch so far is not finite."""
+    """Raises when the mean loss of the epoch so far, or a parameter, is not finite.
+
+    The parameters are looked at before the epoch is backed up, since an epoch's last step
+    can spoil them while its loss is still finite. Squares that overflow count as infinite:
+    scores, which are products, would too.
+    """
 
     def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
         if not math.isfinite(loss := logs["loss"]):
             raise TrainingDivergedError(
                 f"Expected a finite loss; received {loss} at step {batch + 1} of the epoch. "
-                "The last good checkpoint is kept: lower --learning-rate, or raise --l2."
+                f"{_AFTER_DIVERGENCE}"
             )
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        for variable in self.model.model.trainable_variables:
+            if not math.isfinite(norm := float(tf.reduce_sum(tf.square(variable)))):
+                raise TrainingDivergedError(
+                    f"Expected finite parameters; received a sum of squares of {norm} in "
+                    f"{variable.name} after epoch {epoch + 1}. {_AFTER_DIVERGENCE}"
+                )
 
 
 class EvaluateEpoch(tf.keras.callbacks.Callback):

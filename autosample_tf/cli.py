@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 import autosample_tf
 from autosample_tf import settings as known
@@ -28,18 +29,28 @@ _SETTING_NAMES = [field.name for field in dataclasses.fields(known.Settings)]
 
 
 class Commands(click.Group):
-    """Turns bad input into one line and exit code 1; `--debug` shows the traceback."""
+    """Turns every failure into one line and exit code 1; `--debug` shows the traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # `… | head`: click ends quietly
-            raise
-        except (InputError, OSError) as error:
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click's own; and `… | head`, at which it ends quietly
+        except (Exception, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {_one_line(error)}", err=True)
             ctx.exit(1)
+
+
+def _one_line(error: BaseException) -> str:
+    """What the user is told; an error that is not the input's fault is named, too."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted. A search or retraining goes on with --resume --run-dir …."
+    if isinstance(error, (InputError, OSError, ImportError)):
+        return " ".join(str(error).split())
+    first = (str(error).strip().splitlines() or ["no message"])[0]  # TensorFlow's have many
+    return f"{type(error).__name__}: {first} (`autosample-tf --debug …` shows where)"
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,14 +84,27 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
             f"Expected `option: value` lines in {path}; received {type(values).__name__}. "
             "Write for example `model: mf`."
         )
-    options = [p.name for p in ctx.command.params if isinstance(p, click.Option)]
-    names = sorted(name for name in options if name and name != "config")
-    given = {str(key).replace("-", "_"): value for key, value in values.items()}
-    for key in given:
-        if key not in names:
-            listed = ", ".join(name.replace("_", "-") for name in names)
-            raise InputError(f"Unknown key {key!r} in {path}. Known: {listed}.")
+    options = {
+        option.opts[0].removeprefix("--"): option
+        for option in ctx.command.params
+        if isinstance(option, click.Option) and option.expose_value
+    }
+    given = {}
+    for key, value in values.items():
+        option = options.get(str(key).replace("_", "-"))
+        if option is None:
+            known_keys = ", ".join(sorted(options))
+            raise InputError(f"Unknown key {key!r} in {path}. Known: {known_keys}.")
+        given[option.name] = _as_typed(value, option)
     ctx.default_map = {**(ctx.default_map or {}), **given}
+
+
+def _as_typed(value: Any, option: click.Option) -> Any:
+    """A YAML value as it would stand on the command line, so that it is checked alike."""
+    if value is None or isinstance(value, bool):
+        return value
+    values = [str(part) for part in (value if isinstance(value, list) else [value])]
+    return values if option.multiple else ",".join(values)
 
 
 class TopK(click.ParamType):
@@ -186,10 +210,7 @@ def _retrain_options(defaults: bool) -> Callable:
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The run's folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
 @_output_options
-def search(
-    dataset: str | None, run_dir: Path | None, resume: bool, as_json: bool, quiet: bool,
-    **options: Any,
-) -> None:  # fmt: skip
+def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **options: Any) -> None:
     """Searches the sampler, retrains with it, and tests the model once.
 
     Without --dataset it runs on `synthetic`, made in code, in under a minute.
@@ -199,20 +220,23 @@ def search(
       autosample-tf search --dataset gowalla --data-dir data --model mf
       autosample-tf search --dataset clicks.csv --sampler rns --sampler dns:pool=16
     """
-    if resume and run_dir is None:
-        raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
+    if resume:
+        options = _resumed(run_dir, options)
     settings = _settings(options)
     console = _console(quiet or as_json)
     training = _load_training()
     from autosample_tf.progress import print_counts, print_result
+    from autosample_tf.splits import with_validation
 
-    source = training.Source(dataset or "synthetic", **_source(options))
+    source = training.Source(options["dataset"] or "synthetic", **_source(options))
     data = source.load(settings.seed)
+    data = with_validation(data, settings.valid_fraction, seed=settings.seed)
     print_counts(data.counts(), data.checksum(), data.name, console)
     run_dir = run_dir or _default_run_dir(data.name, settings.model)
-    metrics = training.search(
-        source, settings, run_dir=run_dir, resume=resume, reporter=_reporter(console)
-    )
+    with _reporter(console) as reporter:
+        metrics = training.search(
+            source, settings, run_dir=run_dir, resume=resume, reporter=reporter
+        )
     print_result(metrics, console)
     console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
     if as_json:
@@ -237,20 +261,23 @@ def retrain(
     Example:
       autosample-tf retrain --run runs/gowalla-mf --init scratch --seed 1
     """
-    if resume and run_dir is None:
-        raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
+    if resume:
+        options = _resumed(run_dir, options)
     console = _console(quiet or as_json)
     training = _load_training()
-    from autosample_tf.progress import print_result
+    from autosample_tf.progress import print_counts, print_result
     from autosample_tf.runs import Run
 
     config = Run.existing(searched).config()
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
+    data = config["dataset"]
+    print_counts(data["counts"], data["sha256"], data["name"], console)
     changes = {k: v for k, v in options.items() if k in _SETTING_NAMES and v is not None}
-    metrics = training.retrain(
-        searched, run_dir=run_dir, changes=changes, source=_override(options), resume=resume,
-        reporter=_reporter(console),
-    )  # fmt: skip
+    with _reporter(console) as reporter:
+        metrics = training.retrain(
+            searched, run_dir=run_dir, changes=changes, source=_override(options), resume=resume,
+            reporter=reporter,
+        )  # fmt: skip
     print_result(metrics, console)
     console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
     if as_json:
@@ -458,6 +485,26 @@ def doctor(as_json: bool, quiet: bool) -> None:
         click.get_current_context().exit(1)
 
 
+def _resumed(run_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, those that were not given being the run's that goes on."""
+    if run_dir is None:
+        raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
+    from autosample_tf.runs import Run
+
+    config, context = Run.existing(run_dir).config(), click.get_current_context()
+    stored = {**config["settings"], **(config["source"] or {})}
+    not_given = [
+        name
+        for name in options.keys() & stored.keys()
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT
+    ]
+    return {**options, **{name: _tuple_of_list(stored[name]) for name in not_given}}
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _settings(options: dict[str, Any]) -> known.Settings:
     chosen = {name: options[name] for name in _SETTING_NAMES if name in options}
     chosen["samplers"] = tuple(chosen.get("samplers") or ()) or DEFAULTS.samplers
@@ -505,6 +552,7 @@ def _native_messages_off() -> Iterator[None]:
 
 def _load_training() -> ModuleType:
     """`autosample_tf.training`, with TensorFlow and its devices, quietly."""
+    autosample_tf.require_keras_2()
     with _native_messages_off():
         import tensorflow as tf
 
@@ -521,10 +569,22 @@ def _console(quiet: bool) -> Console:
     return Console(quiet=quiet)
 
 
-def _reporter(console: Console) -> Callable[[str, int], Any]:
+@contextmanager
+def _reporter(console: Console) -> Iterator[Callable[[str, int], Any]]:
+    """Makes each stage's report, and gives the terminal back however it ends."""
     from autosample_tf.progress import Report
 
-    return lambda stage, epochs: Report(stage, epochs, console)
+    reports: list[Report] = []
+
+    def report(stage: str, epochs: int) -> Report:
+        reports.append(Report(stage, epochs, console))
+        return reports[-1]
+
+    try:
+        yield report
+    finally:
+        for each in reports:
+            each.close()
 
 
 if __name__ == "__main__":

@@ -68,6 +68,10 @@ class Report(tf.keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the terminal back, also where training ended with an error."""
         if self._bar:
             self._bar.stop()
 
@@ -85,13 +89,12 @@ def print_counts(counts: Mapping[str, int], checksum: str, name: str, console: C
 
 def print_result(metrics: Mapping[str, Any], console: Console) -> None:
     """The table that a run ends with."""
-    names = list(metrics["test"])
     table = Table(title=f"{metrics['model']} on {metrics['dataset']}")
     table.add_column("")
-    for name in names:
-        table.add_column(name, justify="right")
     for split in ("valid", "test"):
-        table.add_row(split, *(f"{metrics[split][name]:.4f}" for name in names))
+        table.add_column(split, justify="right")
+    for name in metrics["test"]:  # a row each: several cutoffs are too many for columns
+        table.add_row(name, *(f"{metrics[split][name]:.4f}" for split in ("valid", "test")))
     console.print(table)
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())

@@ -29,7 +29,7 @@ STANDARD_SET = (
 
 # Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
-    "mf": {"learning_rate": 3e-3, "l2": 0.03, "optimizer": "row-sparse-adam"},
+    "mf": {"learning_rate": 5e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
@@ -54,7 +54,8 @@ class Settings:
         follows noise more. None: the objective's, `TEMPERATURES`.
       drop_threshold: a sampler is dropped when its weight is under this share of an equal
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
-      drop_warmup: epochs before the first drop.
+      drop_warmup: epochs before the first drop; under `validation` the weights stay equal
+        for as long, while their evidence is gathered.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
         `rewind_epoch`, or from `scratch`.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
@@ -83,11 +84,11 @@ class Settings:
     objective: str = "validation"
     temperature: float | None = None
     drop_threshold: float = 0.5
-    drop_warmup: int = 3
+    drop_warmup: int = 4
     init: str = "search"
     rewind_epoch: int | None = None
     refit: bool = False
-    search_epochs: int = 12
+    search_epochs: int = 10
     retrain_epochs: int = 60
     patience: int = 5
     batch_size: int | None = None
@@ -112,6 +113,8 @@ class Settings:
         at_least_one = ("layers", "dim", "search_epochs", "patience", "batch_size", "rewind_epoch")
         for name in at_least_one:
             _check(name, getattr(self, name), "at least 1", lambda x: x >= 1)
+        within = f"within --search-epochs, {self.search_epochs}"
+        _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.search_epochs)
         for name in ("drop_warmup", "retrain_epochs", "l2", "seed"):
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):

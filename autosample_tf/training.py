@@ -35,6 +35,7 @@ from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.runs import History, Run
+from autosample_tf.samplers import build_samplers
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
 
@@ -116,12 +117,14 @@ def search(
     data = _load(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
+    build_samplers(settings.samplers)  # refuses unknown ones before anything is written
     run = Run(run_dir)
     with run.locked():
         run.start(_config("search", source, data, settings, settings.seed), resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
         result = _search_stage(run, data, settings, reporter)
+        _check_rewind(settings, result)
         return _retrain_stage(run, run, data, settings, result, reporter)
 
 
@@ -149,17 +152,20 @@ def retrain(
       What the new `metrics.json` holds.
     """
     origin = Run.existing(searched)
+    result = _search_result(origin)
     settings = _changed_settings(origin, changes or {})
+    _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = _load(source, settings, split_seed)
     _check_same_data(origin, data)
+    check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
     with run.locked():
         config = _config("retrain", source, data, settings, split_seed)
         run.start({**config, "searched": _relative(origin.path, run.path)}, resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
-        return _retrain_stage(run, origin, data, settings, _search_result(origin), reporter)
+        return _retrain_stage(run, origin, data, settings, result, reporter)
 
 
 def evaluate(
@@ -233,6 +239,8 @@ def _search_stage(
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
+        warmup_steps=settings.drop_warmup
+        * steps_per_epoch(data.train.num_pairs, settings.batch_size),
         seed=_stage_seed(settings, "search"),
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
@@ -415,12 +423,6 @@ def _initialized(
     if settings.init == "search":
         read_parameters(model, origin.search / "parameters")
     elif settings.init == "rewind":
-        if settings.rewind_epoch != result.rewind_epoch:
-            raise expected(
-                f"the epoch that the search kept, {result.rewind_epoch}",
-                received=f"--rewind-epoch {settings.rewind_epoch}",
-                remedy="Use it, or search again with the other --rewind-epoch.",
-            )
         read_parameters(model, origin.search / f"epoch-{result.rewind_epoch}")
     return model
 
@@ -511,7 +513,34 @@ def _stored_settings(run: Run) -> Settings:
     return Settings.from_dict(run.config()["settings"])
 
 
+def _check_rewind(settings: Settings, result: SearchResult) -> None:
+    if settings.init == "rewind" and settings.rewind_epoch != result.rewind_epoch:
+        raise expected(
+            f"the epoch that the search kept, {result.rewind_epoch}",
+            received=f"--rewind-epoch {settings.rewind_epoch}",
+            remedy="Use it, or search again with the other --rewind-epoch.",
+        )
+    if settings.init == "rewind" and result.rewind_epoch > result.epochs:
+        raise expected(
+            f"a search of at least {result.rewind_epoch} epochs to rewind to",
+            received=f"one that stopped after {result.epochs}",
+            remedy="Retrain with another --init, or search with a smaller --rewind-epoch.",
+        )
+
+
 def _search_result(run: Run) -> SearchResult:
+    """What the run's search found.
+
+    Raises:
+      InputError: if it has none, or its search is not finished.
+    """
+    if not (run.search / "result.json").is_file():
+        raise expected(
+            f"a finished search in {run.path}",
+            received="none",
+            remedy="Finish it with `autosample-tf search --resume --run-dir …`, or name the run "
+            "that this one was retrained from (`searched` in its config.json).",
+        )
     values = run.read_json("search/result.json")
     values.pop("schema_version")
     return SearchResult(**values)

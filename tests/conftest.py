@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -69,6 +70,48 @@ def peculiar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
         (folder / f"{name}.txt").write_text("\n".join(lines), encoding="utf-8")
     return _searched(folder, folder / "run", model="lightgcn")
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LightGCN folder of 60 users and 80 items."""
+    from small_runs import write_small_data
+
+    return write_small_data(tmp_path_factory.mktemp("small") / "small")
+
+
+@pytest.fixture(scope="session")
+def whole_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run from Python with `small_runs.WHOLE`, never interrupted."""
+    from small_runs import WHOLE
+
+    import autosample_tf
+
+    run_dir = tmp_path_factory.mktemp("whole") / "run"
+    autosample_tf.search(str(small_data), WHOLE, run_dir=run_dir)
+    return run_dir
+
+
+class Outcome(NamedTuple):
+    """What a command ended with."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `autosample-tf …` in this process."""
+    from autosample_tf.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments], prog_name="autosample-tf")
+        return Outcome(ended.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 def _searched(dataset: Path, run_dir: Path, *, model: str) -> Path:

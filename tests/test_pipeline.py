@@ -177,6 +177,14 @@ def test_distant_epochs_are_ordered_differently_too(difference: int) -> None:
     assert (first == second).sum() < 10
 
 
+def test_the_next_seed_is_not_the_next_epoch() -> None:
+    next_seed, next_epoch = (
+        orders(training_batches(one_user(500), 500, seed=seed, first_epoch=epoch), 500, 1)
+        for seed, epoch in ((8, 3), (7, 4))
+    )
+    assert (next_seed == next_epoch).sum() < 10
+
+
 @pytest.mark.parametrize("other", [{"seed": 1}, {"first_epoch": 1}])
 def test_who_shared_a_batch_is_not_likelier_to_share_one_again(other: dict[str, int]) -> None:
     # 4,096 pairs in 64 batches of 64. Two rows of a batch share one in another epoch with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -127,6 +128,13 @@ def test_streams_step_and_seed_are_told_apart_together() -> None:
         for stream in ("a", "b", "pool", "mixgcf:a")
     }
     assert len(rows) == 100
+
+
+@KINDS
+def test_no_seed_turns_one_stream_into_another(kind: Kind) -> None:
+    """Streams are told apart by their CRC: a seed xor-ed onto it would be such a seed."""
+    seed = zlib.crc32(b"a") ^ zlib.crc32(b"b")
+    assert np.mean(kind(draws(seed=seed), "a") == kind(draws(), "b")) < 0.01
 
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1])

@@ -7,6 +7,10 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from autosample_tf import require_keras_2
+
+require_keras_2()
+
 State = Any  # what one `propagate` hands to the other methods; only the model reads it
 
 
