@@ -38,8 +38,8 @@ from autosample_tf.sampling import (
 )
 from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET, TEMPERATURES
 
-# The held-out loss reads this many rows of a batch, against this many shared items: enough
-# for a mean over some 100 steps, at a tenth of the step's cost.
+# The held-out loss reads some this many rows of a batch, against this many shared items:
+# enough for a mean over hundreds of steps.
 _SIGNAL_ROWS = 512
 _SIGNAL_ITEMS = 1024
 
@@ -133,9 +133,11 @@ class AutoSample(tfrs.Model):
         """Takes samplers out of the mixture; the next step is traced without them.
 
         Raises:
-          InputError: if none would be left.
+          InputError: if none would be left, or a spec is not a candidate's.
         """
         gone = set(specs)
+        for spec in gone.difference(self.specs):
+            raise unknown("candidate", spec, self.specs)
         self._keep([k for k in self._active if self.specs[k] not in gone])
 
     def restore_active(self) -> None:
@@ -241,20 +243,22 @@ class AutoSample(tfrs.Model):
     def _alignment(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
         """<grad V, grad l_k> of each active sampler, V being the held-out loss."""
         model, context = self.model, batch.context
-        batch, example_weight = batch.first(_SIGNAL_ROWS), example_weight[:_SIGNAL_ROWS]
         items, present = self._held_out.draw(context.users, context.draws)
-        positives = tf.stop_gradient(context.embed(items[:_SIGNAL_ROWS]))
+        # A stride, not the first rows: replicas together then read the rows that one would.
+        stride = max(1, context.draws.global_batch_size // _SIGNAL_ROWS)
+        batch, weight = batch.every(stride), example_weight[::stride]
+        positives = tf.stop_gradient(context.embed(items[::stride]))
         shared = context.draws.shared_integers("signal", _SIGNAL_ITEMS, model.num_items)
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
             scores = model.score(users, positives), model.score_all(users, shared)
             values = log_rank(*scores, model.num_items)
-            return _average(values, example_weight * present[:_SIGNAL_ROWS])
+            return _average(values, weight * present[::stride])
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
             per_sampler = sampler_losses(model, batch, users, self._pairwise_loss)
-            return _average(per_sampler, example_weight[:, None])
+            return _average(per_sampler, weight[:, None])
 
         triples = batch.triples
         return alignment(triples.users, triples.user_embeddings, held_out_loss, losses_of_samplers)
@@ -297,7 +301,7 @@ def _check(
     ):
         if name not in known:
             raise unknown(kind, name, known)
-    if objective == "validation" and validation is None:
+    if objective == "validation" and (validation is None or not validation.num_pairs):
         raise expected(
             "held-out pairs for the objective 'validation'",
             received="none",

@@ -95,13 +95,14 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> N
         if option is None:
             known_keys = ", ".join(sorted(options))
             raise InputError(f"Unknown key {key!r} in {path}. Known: {known_keys}.")
-        given[option.name] = _as_typed(value, option)
+        if value is not None:  # `dim:` alone leaves it to the default
+            given[option.name] = _as_typed(value, option)
     ctx.default_map = {**(ctx.default_map or {}), **given}
 
 
 def _as_typed(value: Any, option: click.Option) -> Any:
     """A YAML value as it would stand on the command line, so that it is checked alike."""
-    if value is None or isinstance(value, bool):
+    if isinstance(value, bool):
         return value
     values = [str(part) for part in (value if isinstance(value, list) else [value])]
     return values if option.multiple else ",".join(values)
@@ -228,7 +229,7 @@ def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **opt
     from autosample_tf.progress import print_counts, print_result
     from autosample_tf.splits import with_validation
 
-    source = training.Source(options["dataset"] or "synthetic", **_source(options))
+    source = training.Source(_dataset(options), **_source(options))
     data = source.load(settings.seed)
     data = with_validation(data, settings.valid_fraction, seed=settings.seed)
     print_counts(data.counts(), data.checksum(), data.name, console)
@@ -373,7 +374,7 @@ def describe(as_json: bool, **options: Any) -> None:
     """
     from autosample_tf.catalog import load
 
-    loaded = load(options["dataset"] or "synthetic", **_source(options))
+    loaded = load(_dataset(options), **_source(options))
     values = {**loaded.counts(), "density": loaded.train.num_pairs / loaded.num_users
               / loaded.num_items, "sha256": loaded.checksum()}  # fmt: skip
     if as_json:
@@ -509,6 +510,11 @@ def _settings(options: dict[str, Any]) -> known.Settings:
     chosen = {name: options[name] for name in _SETTING_NAMES if name in options}
     chosen["samplers"] = tuple(chosen.get("samplers") or ()) or DEFAULTS.samplers
     return known.Settings(**chosen)
+
+
+def _dataset(options: dict[str, Any]) -> str:
+    """An empty name, as an unset shell variable gives, is not the default."""
+    return "synthetic" if options["dataset"] is None else options["dataset"]
 
 
 def _source(options: dict[str, Any]) -> dict[str, Any]:

@@ -98,11 +98,21 @@ def alignment(
     gradient = _sum_over_rows_of_a_user(users, tape.gradient(value, user_embeddings))
     with tf.autodiff.ForwardAccumulator(user_embeddings, gradient) as accumulator:
         per_sampler = sampler_losses(user_embeddings)
-    return accumulator.jvp(per_sampler)
+    replicas = tf.distribute.get_replica_context()
+    alignments = accumulator.jvp(per_sampler)
+    if replicas.num_replicas_in_sync > 1:
+        return replicas.all_reduce(tf.distribute.ReduceOp.SUM, alignments)
+    return alignments
 
 
 def _sum_over_rows_of_a_user(users: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """[batch, dim]: each row's sum over all rows with the same user."""
+    """[batch, dim]: each row's sum over all rows with the same user, on all replicas."""
+    rows, replicas = users.shape[0], tf.distribute.get_replica_context()
+    if replicas.num_replicas_in_sync > 1:
+        users, values = (replicas.all_gather(each, axis=0) for each in (users, values))
     _, groups = tf.unique(users)
-    sums = tf.math.unsorted_segment_sum(values, groups, num_segments=users.shape[0])
-    return tf.gather(sums, groups)
+    sums = tf.math.unsorted_segment_sum(values, groups, num_segments=tf.size(users))
+    if replicas.num_replicas_in_sync > 1:
+        first = tf.cast(replicas.replica_id_in_sync_group, tf.int32) * rows
+        groups = groups[first : first + rows]
+    return tf.ensure_shape(tf.gather(sums, groups), [rows, values.shape[1]])

@@ -165,14 +165,20 @@ class Dataset:
         return {name: split for name, split in named.items() if split is not None}
 
     def counts(self) -> dict[str, int]:
-        """Users, items, pairs of each split, and whatever else is worth reporting."""
-        seen = self.train.popularity > 0
+        """Users, items, pairs of each split, and whatever else is worth reporting.
+
+        Carving validation from train changes none of the peculiarities: what train and
+        validation have together counts as seen.
+        """
+        seen = self.train if self.valid is None else self.train.union(self.valid)
         counts = {"users": self.num_users, "items": self.num_items}
         counts |= {name: split.num_pairs for name, split in self.splits.items()}
         peculiar = {
             "users_without_train_pairs": int(np.sum(self.train.degrees == 0)),
-            "users_with_whole_catalogue": int(np.sum(self.train.degrees == self.num_items)),
-            "test_items_never_in_train": int(np.sum((self.test.popularity > 0) & ~seen)),
+            "users_with_whole_catalogue": int(np.sum(seen.degrees == self.num_items)),
+            "test_items_never_in_train": int(
+                np.sum((self.test.popularity > 0) & (seen.popularity == 0))
+            ),
             **self.notes,
         }
         return counts | {name: count for name, count in peculiar.items() if count}

@@ -1,14 +1,15 @@
 """Stateless random numbers: a function of (seed, stream, step, row of the global batch).
 
-No generator has state, so workers, devices, resumed runs and dropped samplers draw what
-one uninterrupted process would have drawn. A replica draws the numbers of the whole
-global batch and keeps its own rows: a little work twice, and nothing to agree on.
+No generator has state, so workers, devices and resumed runs draw what one uninterrupted
+process would have drawn. A replica draws the numbers of the whole global batch and keeps
+its own rows: a little work twice, and nothing to agree on.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import zlib
+import hashlib
+from typing import Any
 
 import tensorflow as tf
 
@@ -29,46 +30,37 @@ class Draws:
     global_batch_size: int
 
     def uniform(self, stream: str, n: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
-        """[batch, n], uniform in [0, 1); equal streams give equal numbers."""
-        shape = [self.global_batch_size, n]
-        return self._own_rows(
-            tf.random.stateless_uniform(shape, self._stream_seed(stream), dtype=dtype, alg="philox")
-        )
+        """[batch, n], uniform in [0, 1); equal streams give equal numbers.
+
+        Made of random bits here: TensorFlow's own floats are others under XLA.
+        """
+        width, digits = {tf.float32: (tf.int32, 24), tf.float64: (tf.int64, 53)}[dtype]
+        bits = self._rows(stream, n, minval=None, maxval=None, dtype=width)
+        kept = tf.bitwise.bitwise_and(bits, 2**digits - 1)
+        return tf.cast(kept, dtype) * 2.0**-digits
 
     def integers(self, stream: str, n: int, below: int) -> tf.Tensor:
         """[batch, n] int32, uniform in [0, below)."""
-        drawn = tf.random.stateless_uniform(
-            [self.global_batch_size, n],
-            self._stream_seed(stream),
-            minval=0,
-            maxval=below,
-            dtype=tf.int32,
-            alg="philox",
-        )
-        return self._own_rows(drawn)
+        return self._rows(stream, n, minval=0, maxval=below, dtype=tf.int32)
 
     def shared_integers(self, stream: str, n: int, below: int) -> tf.Tensor:
         """[n] int32, uniform in [0, below): the same for every row of the step."""
         return tf.random.stateless_uniform(
-            [n],
-            self._stream_seed(stream),
-            minval=0,
-            maxval=below,
-            dtype=tf.int32,
-            alg="philox",
+            [n], self._seed(stream), minval=0, maxval=below, dtype=tf.int32, alg="philox"
         )
 
-    def _stream_seed(self, stream: str) -> tf.Tensor:
-        stream_number = (self.seed << 32) ^ zlib.crc32(stream.encode())
-        step = self.positions[0] // self.global_batch_size
-        return tf.stack([tf.constant(_as_int64(stream_number), tf.int64), step])
-
-    def _own_rows(self, drawn: tf.Tensor) -> tf.Tensor:
-        if drawn.shape[0] == self.positions.shape[0]:  # one replica: all rows are its own
+    def _rows(self, stream: str, n: int, **range_and_type: Any) -> tf.Tensor:
+        shape = [self.global_batch_size, n]
+        drawn = tf.random.stateless_uniform(
+            shape, self._seed(stream), alg="philox", **range_and_type
+        )
+        if self.global_batch_size == self.positions.shape[0]:  # one replica: all are its own
             return drawn
         return tf.gather(drawn, self.positions % self.global_batch_size)
 
-
-def _as_int64(number: int) -> int:
-    """The signed 64-bit integer with `number`'s low 64 bits."""
-    return (number + 2**63) % 2**64 - 2**63
+    def _seed(self, stream: str) -> tf.Tensor:
+        """[2] int64: a number of the run's seed and the stream, and the step's number."""
+        digest = hashlib.blake2b(f"{self.seed}/{stream}".encode(), digest_size=8).digest()
+        number = int.from_bytes(digest, "little", signed=True)
+        step = self.positions[0] // self.global_batch_size
+        return tf.stack([tf.constant(number, tf.int64), step])

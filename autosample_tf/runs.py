@@ -144,9 +144,11 @@ class Run:
         try:
             yield
         finally:
+            # The file stays: whoever took the lock between a release and an unlinking would
+            # hold one that the next process does not see.
             lock.release()
-            (self.path / "lock").unlink(missing_ok=True)
-            if not existed and not any(self.path.iterdir()):
+            if not existed and [path.name for path in self.path.iterdir()] == ["lock"]:
+                (self.path / "lock").unlink()
                 self.path.rmdir()  # refused before anything was written
 
 

@@ -26,7 +26,8 @@ class SampledBatch:
     Attributes:
       context: what the samplers saw.
       negatives: each sampler's answer, as it came.
-      triples: the batch with its negatives [batch, M] and all representations.
+      triples: the batch with its negatives [batch, M] and all items' own representations.
+      embeddings: [batch, M, dim] of the negatives: the items' own, or synthesized from them.
       weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
       owners: [M, num_samplers] float32, one-hot: whose column it is.
       available: [batch, num_samplers] bool: has a negative for the example.
@@ -37,24 +38,26 @@ class SampledBatch:
     context: Context
     negatives: list[Negatives]
     triples: Triples
+    embeddings: tf.Tensor
     weights: tf.Tensor
     owners: np.ndarray
     available: tf.Tensor
     scale: tf.Tensor
     auxiliary_losses: tf.Tensor
 
-    def first(self, rows: int) -> SampledBatch:
-        """The first rows alone; `context` and `negatives` stay the whole batch's."""
+    def every(self, stride: int) -> SampledBatch:
+        """Every stride-th row; `context` and `negatives` stay the whole batch's."""
         fields = {
-            field.name: getattr(self.triples, field.name)[:rows]
+            field.name: getattr(self.triples, field.name)[::stride]
             for field in dataclasses.fields(self.triples)
         }
         return dataclasses.replace(
             self,
             triples=Triples(**fields),
-            weights=self.weights[:rows],
-            available=self.available[:rows],
-            scale=self.scale[:rows],
+            embeddings=self.embeddings[::stride],
+            weights=self.weights[::stride],
+            available=self.available[::stride],
+            scale=self.scale[::stride],
         )
 
 
@@ -85,7 +88,7 @@ def sample_batch(
         negatives=items,
         user_embeddings=context.user_embeddings,
         positive_embeddings=context.positive_embeddings,
-        negative_embeddings=_gather_embeddings(context, negatives),
+        negative_embeddings=context.embed(items),
     )
     ones = tf.ones_like(context.positive_scores)
     scales = [ones if answer.scale is None else answer.scale for answer in negatives]
@@ -97,6 +100,7 @@ def sample_batch(
         context=context,
         negatives=negatives,
         triples=triples,
+        embeddings=_with_synthesized(triples.negative_embeddings, negatives),
         weights=weights,
         owners=owners,
         available=tf.matmul(weights, owners) > 0,
@@ -139,20 +143,15 @@ def make_context(
     )
 
 
-def _gather_embeddings(context: Context, negatives: list[Negatives]) -> tf.Tensor:
-    """[batch, M, dim]: one gather for all that are items, beside the synthesized ones."""
-    plain = [answer.items for answer in negatives if answer.embeddings is None]
-    gathered = context.embed(tf.concat(plain, axis=1)) if plain else None
-    columns, taken = [], 0
-    for answer in negatives:
-        if answer.embeddings is None:
-            n = answer.items.shape[1]
-            columns.append(gathered[:, taken : taken + n])
-            taken += n
-        else:
-            columns.append(answer.embeddings)
-    if len(plain) == len(negatives):
-        return gathered
+def _with_synthesized(own: tf.Tensor, negatives: list[Negatives]) -> tf.Tensor:
+    """The items' own embeddings [batch, M, dim] with the synthesized ones in their place."""
+    if all(answer.embeddings is None for answer in negatives):
+        return own
+    widths = [answer.items.shape[1] for answer in negatives]
+    columns = [
+        gathered if answer.embeddings is None else answer.embeddings
+        for gathered, answer in zip(tf.split(own, widths, axis=1), negatives, strict=True)
+    ]
     return tf.concat(columns, axis=1)
 
 
@@ -171,7 +170,7 @@ def sampler_losses(
     """
     triples = batch.triples
     positive_scores = model.score(user_embeddings, triples.positive_embeddings)
-    negative_scores = model.score(user_embeddings[:, None, :], triples.negative_embeddings)
+    negative_scores = model.score(user_embeddings[:, None, :], batch.embeddings)
     pairs = loss(positive_scores, negative_scores)  # [batch, M]
     return tf.matmul(pairs * batch.weights, batch.owners) * batch.scale
 
@@ -179,4 +178,4 @@ def sampler_losses(
 def sampler_embeddings(batch: SampledBatch) -> tf.Tensor:
     """Each sampler's negative, the `weights`-mean of its several: [batch, samplers, dim]."""
     shares = batch.weights[:, :, None] * batch.owners[None, :, :]  # [batch, M, samplers]
-    return tf.matmul(shares, batch.triples.negative_embeddings, transpose_a=True)
+    return tf.matmul(shares, batch.embeddings, transpose_a=True)

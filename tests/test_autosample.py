@@ -36,16 +36,6 @@ MIXINGS = ["loss", "instance"]
 SAMPLER_SETS = [[spec] for spec in small_specs()] + [small_specs()]
 L2 = 0.1
 
-MF_NORMS = pytest.mark.xfail(
-    strict=True,
-    reason="MF's L2 falls on mixgcf's mixed vector, not on the item's layer-0 row "
-    "(as the definition has it, and LightGCN does)",
-)
-REPLICA_SIGNAL = pytest.mark.xfail(
-    strict=True,
-    reason="each replica standardizes the alignments of its own rows alone",
-)
-
 
 def ids(specs: list[str]) -> str:
     return specs[0] if len(specs) == 1 else "all"
@@ -135,10 +125,8 @@ def check_step_of_sgd(kind: str, samplers: list[Any], specs: list[str], **settin
 @pytest.mark.parametrize("samplers", SAMPLER_SETS, ids=ids)
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_step_of_sgd_is_the_hand_written_step(
-    request: pytest.FixtureRequest, kind: str, samplers: list[str], mixing: str
+    kind: str, samplers: list[str], mixing: str
 ) -> None:
-    if kind == "mf" and any(spec.startswith("mixgcf") for spec in samplers):
-        request.applymarker(MF_NORMS)
     check_step_of_sgd(kind, samplers, samplers, mixing=mixing)
 
 
@@ -290,10 +278,8 @@ def test_two_replicas_take_the_step_of_one(
 
 @pytest.mark.parametrize("name", CASES)
 def test_two_replicas_move_the_logits_as_one(
-    request: pytest.FixtureRequest, two_replicas: dict[str, dict[str, float]], name: str
+    two_replicas: dict[str, dict[str, float]], name: str
 ) -> None:
-    if name == "mf/validation":
-        request.applymarker(REPLICA_SIGNAL)
     assert two_replicas[name]["logits"] < 1e-4
 
 

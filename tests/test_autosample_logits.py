@@ -144,6 +144,7 @@ def test_joint_ends_at_the_easiest_sampler() -> None:
         train,
         samplers=["rns", "dns:pool=16"],
         objective="joint",
+        temperature=1.0,
         logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
     )
     autosample.compile(tf.keras.optimizers.Adam(0.02, jit_compile=False))

@@ -160,6 +160,17 @@ def test_counts_name_what_is_peculiar_and_only_that():
     }
 
 
+def test_carving_validation_changes_no_count_but_the_pairs():
+    train = [(1, item) for item in range(NUM_ITEMS)] + [(0, 3), (0, 4), (0, 5)]
+    whole = build_dataset(train, [(0, 10), (2, 3)])
+    rows = whole.train.users, whole.train.items
+    valid = (rows[0] == 1) & (rows[1] > 8)  # item 10 is in train no more
+    carved = dataclasses.replace(
+        whole, train=whole.train.select(~valid), valid=whole.train.select(valid)
+    )
+    assert carved.counts() == {**whole.counts(), "train": 12, "valid": 2}
+
+
 def test_counts_name_test_items_that_train_never_has():
     dataset = build_dataset([(0, 0)], [(0, 1), (1, 1), (1, 2), (2, 0)])
     assert dataset.counts()["test_items_never_in_train"] == 2

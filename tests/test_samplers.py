@@ -37,17 +37,6 @@ SPECS = [*small_specs(), "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",
 WIDTH = 8
 
 # Those whose answer hangs on `Draws.uniform`; the others read integers alone.
-READ_UNIFORM_FLOATS = [
-    spec
-    for spec in SPECS
-    if spec.partition(":")[0] in ("pns", "dns-mn", "softmax-dns", "mixgcf")
-    and not spec.endswith("top=1")
-]
-XLA_FLOATS = pytest.mark.xfail(
-    strict=True,
-    reason="XLA makes other floats of Philox' bits than TensorFlow's kernel: Draws.uniform "
-    "would have to make them of integers, which are equal",
-)
 EVERYBODY = np.arange(NUM_USERS)
 
 
@@ -155,9 +144,7 @@ class TestContract:
         draw = drawing(spec)
         assert_same(tf.function(draw)(*step_of()), draw(*step_of()), rtol=1e-6)
 
-    def test_xla_draws_what_python_draws(self, spec: str, request: pytest.FixtureRequest) -> None:
-        if spec in READ_UNIFORM_FLOATS:
-            request.applymarker(XLA_FLOATS)
+    def test_xla_draws_what_python_draws(self, spec: str) -> None:
         draw = drawing(spec, 70)
         compiled = tf.function(draw, jit_compile=True)
         assert_same(compiled(*step_of(70)), draw(*step_of(70)), rtol=1e-5)

@@ -53,7 +53,9 @@ class MF(tf.keras.Model):
             self.add_weight(
                 name=name,
                 shape=(rows, dim),
-                initializer=tf.keras.initializers.RandomNormal(stddev=init_scale, seed=seed + i),
+                initializer=tf.keras.initializers.RandomNormal(
+                    stddev=init_scale, seed=2 * seed + i
+                ),
             )
             for i, (name, rows) in enumerate((("users", num_users), ("items", num_items)))
         )

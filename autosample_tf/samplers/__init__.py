@@ -40,7 +40,13 @@ def build_sampler(spec: str) -> Sampler:
         if name not in SAMPLERS:
             raise unknown("sampler", name, list(SAMPLERS))
         own = SAMPLERS[name]
-    return own(**_parse_options(own, spec, options))
+    try:
+        return own(**_parse_options(own, spec, options))
+    except TypeError as error:  # an option without a default that was not given
+        raise InputError(
+            f"Expected all options of sampler {spec!r}; received too few ({error}). Add them "
+            "as key=value."
+        ) from error
 
 
 def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:
@@ -88,13 +94,20 @@ def _parse_options(own: type[Sampler], spec: str, text: str) -> dict[str, object
         key, _, value = part.partition("=")
         if key not in parameters:
             raise unknown(f"option of sampler {spec.partition(':')[0]!r}", key, list(parameters))
-        kind = type(parameters[key].default)
-        try:
-            options[key] = kind(value)
-        except ValueError as error:
-            raise expected(
-                f"{key} of sampler {spec!r} as {kind.__name__}",
-                received=repr(value),
-                remedy=f"Write {key}={parameters[key].default}, for example.",
-            ) from error
+        options[key] = _parse_value(f"{key} of sampler {spec!r}", value, parameters[key].default)
     return options
+
+
+def _parse_value(what: str, text: str, default: object) -> object:
+    """The text as a value of its default's type; as it is where there is no telling one."""
+    if default is None or default is inspect.Parameter.empty:
+        return text
+    kind = type(default)
+    try:
+        return {"True": True, "False": False}[text] if kind is bool else kind(text)
+    except (KeyError, ValueError) as error:
+        raise expected(
+            f"{what} as {kind.__name__}",
+            received=repr(text),
+            remedy=f"Write for example {default}.",
+        ) from error

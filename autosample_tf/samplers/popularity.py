@@ -39,7 +39,8 @@ class PNS(Sampler):
 
     def build(self, train: Interactions, dim: int) -> None:
         popularity = train.popularity.astype(np.float64)
-        mass = np.where(popularity > 0, popularity**self.alpha, 0.0)
+        share = popularity / popularity.max()  # at most 1: no power of it overflows
+        mass = np.where(popularity > 0, share**self.alpha, 0.0)
         mass /= mass.sum()
         cumulative = np.cumsum(mass)
         # Rounding must not leave a draw above the last step, nor on a massless item.

@@ -1,0 +1,359 @@
+"""The commands do what they say: help, options, configuration files, what they print."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from small_runs import LEAST, WHOLE, fingerprints, flags, without_seconds
+
+import autosample_tf
+from autosample_tf.cli import main
+from autosample_tf.settings import MODEL_NAMES, Settings
+
+Command = Callable[..., "tuple[int, str, str]"]
+
+
+def paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command with its group's name before it."""
+    yield path
+    for name, below in getattr(command, "commands", {}).items():
+        yield from paths(below, (*path, name))
+
+
+def separately(
+    *arguments: object, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`autosample-tf …` in a process of its own."""
+    package = Path(autosample_tf.__file__).parents[1]
+    return subprocess.run(
+        [sys.executable, "-m", "autosample_tf.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(package), **(env or {})},
+    )
+
+
+def stored_settings(run_dir: Path) -> Settings:
+    config = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+    return Settings.from_dict(config["settings"])
+
+
+# --- help
+
+
+@pytest.mark.parametrize("path", [p for p in paths(main) if p != ("data",)])
+def test_help_has_an_example_of_the_command(path: tuple[str, ...], command: Command) -> None:
+    code, out, err = command(*path, "--help")
+    assert (code, err) == (0, "")
+    example = out.partition("Example:\n")[2].strip().splitlines()[0]
+    assert example.strip().startswith(" ".join(["autosample-tf", *path]))
+
+
+@pytest.mark.parametrize("path", list(paths(main)))
+def test_h_is_help(path: tuple[str, ...], command: Command) -> None:
+    assert command(*path, "-h") == command(*path, "--help")
+
+
+def test_version(command: Command) -> None:
+    code, out, _ = command("--version")
+    assert (code, out.split()) == (0, ["autosample-tf,", "version", autosample_tf.__version__])
+
+
+def test_helps_defaults_are_the_settings(command: Command) -> None:
+    text = " ".join(command("search", "--help").out.split())
+    for flag, name in (("--dim", "dim"), ("--patience", "patience"), ("--seed", "seed")):
+        shown = re.search(rf"{flag} INTEGER .*?\[default: \(?([^])]+)", text)[1]
+        assert shown == str(getattr(Settings(), name))
+
+
+# --- options
+
+
+@pytest.mark.parametrize("path", [p for p in paths(main) if p not in ((), ("data",))])
+def test_an_unknown_option_is_a_usage_error_that_names_it(
+    path: tuple[str, ...], command: Command
+) -> None:
+    code, _, err = command(*path, "--nonsense")
+    assert code == 2
+    assert "No such option" in err
+    assert "--nonsense" in err
+
+
+def test_values_come_after_a_space_or_an_equals_sign(small_data: Path, command: Command) -> None:
+    spaced = command("data", "describe", "--dataset", small_data, "--json")
+    joined = command("data", "describe", f"--dataset={small_data}", "--json")
+    assert spaced == joined
+    assert json.loads(spaced.out)["users"] == 60
+
+
+def test_every_setting_of_search_is_an_option(command: Command) -> None:
+    search = main.commands["search"]
+    names = {option.name for option in search.params}
+    assert set(Settings().to_dict()) <= names
+
+
+# --- a whole run, from the command line
+
+
+@pytest.fixture(scope="module")
+def commanded(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """`search --json` with `WHOLE`'s settings in another process: folder, stdout, stderr."""
+    run_dir = tmp_path_factory.mktemp("commanded") / "run"
+    done = separately(
+        "search", "--dataset", small_data, *flags(WHOLE), "--run-dir", run_dir, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    return run_dir, done.stdout, done.stderr
+
+
+def test_the_command_gives_the_metrics_that_python_gives(
+    commanded: tuple[Path, str, str], whole_run: Path
+) -> None:
+    """To the last bit, from another process: which makes runs reproducible, too."""
+    run_dir = commanded[0]
+    mine, its = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        for folder in (whole_run, run_dir)
+    )
+    assert without_seconds(mine) == without_seconds(its)
+    assert stored_settings(whole_run) == stored_settings(run_dir)
+
+
+def test_json_is_the_one_thing_on_stdout_and_nothing_is_on_stderr(
+    commanded: tuple[Path, str, str],
+) -> None:
+    run_dir, out, err = commanded
+    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    assert json.loads(out) == {"run_dir": str(run_dir), **metrics}
+    assert err == ""
+
+
+def test_a_finished_run_resumes_to_its_table_without_being_told_its_options(
+    commanded: tuple[Path, str, str], command: Command
+) -> None:
+    run_dir = commanded[0]
+    before = fingerprints(run_dir)
+    code, out, err = command("search", "--resume", "--run-dir", run_dir)
+    assert (code, err) == (0, "")
+    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
+    for name, value in metrics["test"].items():
+        row = next(line for line in out.splitlines() if re.search(rf"{name}\b", line))
+        assert f"{value:.4f}" in row
+        assert f"{metrics['valid'][name]:.4f}" in row
+    assert out.splitlines()[-1] == f"run folder: {run_dir}"
+    assert fingerprints(run_dir) == before
+
+
+def test_a_run_prints_the_counts_and_the_checksum_that_it_stores(
+    commanded: tuple[Path, str, str], command: Command
+) -> None:
+    run_dir = commanded[0]
+    line = command("search", "--resume", "--run-dir", run_dir).out.splitlines()[0]
+    stored = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))["dataset"]
+    assert line.startswith(f"{stored['name']}: ")
+    assert line.endswith(f"sha256 {stored['sha256']}")
+    for name, count in stored["counts"].items():
+        assert f"{count:,} {name.replace('_', ' ')}" in line
+
+
+def test_quiet_prints_nothing(
+    commanded: tuple[Path, str, str], tiny_run: Path, command: Command, tmp_path: Path
+) -> None:
+    assert command("search", "--resume", "--run-dir", commanded[0], "--quiet") == (0, "", "")
+    assert command("evaluate", "--run", tiny_run, "--quiet") == (0, "", "")
+    output = tmp_path / "top.jsonl"
+    assert command("recommend", "--run", tiny_run, "--output", output, "--quiet") == (0, "", "")
+    assert output.is_file()
+
+
+def test_evaluate_prints_the_metrics_as_lines_or_as_json(tiny_run: Path, command: Command) -> None:
+    stored = json.loads((tiny_run / "metrics.json").read_text(encoding="utf-8"))
+    for split in ("valid", "test"):
+        told = json.loads(command("evaluate", "--run", tiny_run, "--split", split, "--json").out)
+        assert told == pytest.approx(stored[split], abs=1e-12)
+    lines = command("evaluate", "--run", tiny_run).out.splitlines()
+    assert lines == [f"test {name} {value:.6f}" for name, value in stored["test"].items()]
+
+
+# --- configuration files
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def settings_of(
+    monkeypatch: pytest.MonkeyPatch, small_data: Path, tmp_path: Path, command: Command
+) -> Callable[..., Settings]:
+    """The settings that `search …` would begin with."""
+    from autosample_tf import training
+
+    class Begun(Exception):
+        pass
+
+    begun: list[Settings] = []
+
+    def begin(source: object, settings: Settings, **_: object) -> None:
+        begun.append(settings)
+        raise Begun
+
+    def settings_of(*arguments: object) -> Settings:
+        run_dir = tmp_path / "run"
+        code, _, err = command("search", "--dataset", small_data, "--run-dir", run_dir, *arguments)
+        assert (code, "Begun" in err) == (1, True), err
+        return begun.pop()
+
+    monkeypatch.setattr(training, "search", begin)
+    return settings_of
+
+
+def test_a_config_file_gives_values_and_flags_win(
+    config: Callable[[str], Path], settings_of: Callable[..., Settings]
+) -> None:
+    path = config(
+        "dim: 16\nsearch-epochs: 7\nretrain_epochs: 9\nl2: 1e-3\nrefit: true\n"
+        "model: lightgcn\nsampler:\n  - rns\n  - dns:pool=4\ntop-k: [10, 5]\n"
+    )
+    wanted = Settings(
+        model="lightgcn", dim=16, search_epochs=7, retrain_epochs=9, l2=1e-3, refit=True,
+        samplers=("rns", "dns:pool=4"), top_k=(10, 5),
+    )  # fmt: skip
+    assert settings_of("--config", path) == wanted
+    assert settings_of("--config", path, "--dim", "8").dim == 8
+    assert settings_of("--dim=8", "--config", path).dim == 8
+    assert settings_of("--config", path, "--no-refit").refit is False
+    assert settings_of("--config", path, "--sampler", "pns").samplers == ("pns",)
+    assert settings_of("--config", path, "--top-k", "3").top_k == (3,)
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "dim:\n", "{}"])
+def test_a_config_file_may_leave_all_to_the_defaults(
+    text: str, config: Callable[[str], Path], settings_of: Callable[..., Settings]
+) -> None:
+    assert settings_of("--config", config(text)) == Settings()
+
+
+def test_one_sampler_needs_no_list(
+    config: Callable[[str], Path], settings_of: Callable[..., Settings]
+) -> None:
+    assert settings_of("--config", config("sampler: dns:pool=4\n")).samplers == ("dns:pool=4",)
+
+
+@pytest.mark.parametrize("given", ["10,20", "10, 20"])
+def test_several_cutoffs(given: str, settings_of: Callable[..., Settings]) -> None:
+    assert settings_of("--top-k", given).top_k == (10, 20)
+
+
+@pytest.mark.parametrize("key", ["samplerz", "config", "as_json", "debug", "7"])
+def test_an_unknown_config_key_is_refused_and_the_known_are_listed(
+    key: str, config: Callable[[str], Path], command: Command
+) -> None:
+    code, out, err = command("search", "--config", config(f"dim: 8\n{key}: 1\n"))
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf"Error: Unknown key '?{key}'? in .*\. Known: .*\.\n", err)
+    listed = err.rpartition("Known: ")[2].rstrip(".\n").split(", ")
+    assert {"dim", "sampler", "top-k", "json", "run-dir", "refit"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [
+        ("dim: [8\n", 1, "Expected YAML in"),
+        ("dim: 8\n  l2: 1\n", 1, "Expected YAML in"),
+        ("- dim\n", 1, "received list"),
+        ("dim\n", 1, "received str"),
+        ("dim: 8.7\n", 2, "'8.7' is not a valid integer"),
+        ("dim: eight\n", 2, "'eight' is not a valid integer"),
+        (f"model: {MODEL_NAMES[0]}x\n", 2, "is not one of"),
+        ("dim: 0\n", 1, "--dim at least 1; received 0"),
+    ],
+)
+def test_a_config_file_that_cannot_be_used_is_refused(
+    text: str, code: int, told: str, config: Callable[[str], Path], command: Command
+) -> None:
+    outcome = command("search", "--config", config(text))
+    assert (outcome.code, outcome.out) == (code, "")
+    assert told in outcome.err
+
+
+def test_a_config_file_that_is_not_there_is_refused(tmp_path: Path, command: Command) -> None:
+    code, _, err = command("search", "--config", tmp_path / "none.yaml")
+    assert code == 1
+    assert err.startswith("Error: Expected YAML in")
+    assert "No such file" in err
+
+
+# --- the small commands
+
+
+def test_samplers_lists_the_registered_and_the_standard_set(command: Command) -> None:
+    from autosample_tf.samplers import SAMPLERS
+
+    code, out, _ = command("samplers")
+    *lines, standard = out.splitlines()
+    assert code == 0
+    assert [line.split()[0] for line in lines] == list(SAMPLERS)
+    assert len(standard.partition(": ")[2].split()) == len(Settings().samplers)
+
+
+def test_samplers_tells_of_one(command: Command) -> None:
+    out = command("samplers", "dns-mn").out
+    assert "default  dns-mn:pool=32,top=5" in out
+    assert all(word in out for word in ("rule", "cost", "source", "top:"))
+
+
+def test_data_list_names_what_search_knows(command: Command) -> None:
+    from autosample_tf.catalog import KNOWN
+
+    out = command("data", "list").out
+    assert sorted(line.split()[0] for line in out.splitlines()) == sorted(KNOWN)
+
+
+def test_describe_counts(small_data: Path, command: Command) -> None:
+    told = json.loads(command("data", "describe", "--dataset", small_data, "--json").out)
+    pairs = [
+        sum(len(line.split()) - 1 for line in (small_data / name).read_text().splitlines())
+        for name in ("train.txt", "test.txt")
+    ]
+    assert [told["train"], told["test"]] == pairs
+    assert told["density"] == pytest.approx(pairs[0] / 60 / 80)
+    out = command("data", "describe", "--dataset", small_data).out
+    assert f"{pairs[0]:,}" in out
+    assert told["sha256"] in out
+
+
+def test_a_table_of_another_layout_is_read_by_its_columns_names(
+    tmp_path: Path, command: Command
+) -> None:
+    rows = [f"{item},{user}" for user in "abcd" for item in range(6)]
+    (tmp_path / "t.csv").write_text("\n".join(["thing,who", *rows]), encoding="utf-8")
+    arguments = ["data", "describe", "--dataset", tmp_path / "t.csv", "--json"]
+    columns = ["--user-column", "who", "--item-column=thing"]
+    assert json.loads(command(*arguments, *columns).out)["users"] == 4
+
+
+def test_a_search_without_a_dataset_is_on_synthetic(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from autosample_tf import training
+
+    asked = []
+    monkeypatch.setattr(training, "search", lambda source, *_, **__: asked.append(source))
+    command("search", *flags(LEAST), "--run-dir", tmp_path / "run")
+    assert asked == [training.Source("synthetic")]

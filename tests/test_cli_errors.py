@@ -1,0 +1,411 @@
+"""Bad input ends in one clear line, exit code 1 or 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from rich.console import Console
+from small_runs import LEAST, fingerprints, flags
+from test_cli import separately
+
+from autosample_tf import training
+from autosample_tf.catalog import KNOWN
+from autosample_tf.cli import _reporter, main
+from autosample_tf.errors import InputError
+from autosample_tf.runs import Run
+from autosample_tf.samplers import SAMPLERS
+from autosample_tf.settings import MODEL_NAMES, OBJECTIVES
+
+Command = Callable[..., "tuple[int, str, str]"]
+SHOWS_WHERE = "(`autosample-tf --debug …` shows where)"
+
+
+def told_in_one_line(outcome: tuple[int, str, str]) -> str:
+    """The line on stderr of a command that failed with exit code 1."""
+    code, _, err = outcome
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err
+
+
+# --- usage: exit code 2
+
+
+@pytest.mark.parametrize(
+    ("option", "known"),
+    [("--model", MODEL_NAMES), ("--objective", OBJECTIVES), ("--init", ("rewind", "scratch")),
+     ("--mixing", ("loss", "instance")), ("--optimizer", ("adam",))],
+)  # fmt: skip
+def test_an_unknown_choice_is_a_usage_error_that_lists_the_known(
+    option: str, known: tuple[str, ...], command: Command
+) -> None:
+    code, out, err = command("search", option, "nonsense")
+    assert (code, out) == (2, "")
+    assert "'nonsense' is not one of" in err
+    assert all(f"'{name}'" in err for name in known)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["search", "--dim", "eight"], ["search", "--top-k", "10;20"], ["search", "--top-k", ""],
+     ["search", "--resume"], ["retrain"], ["evaluate"], ["evaluate", "--run", "r", "--split", "x"],
+     ["retrain", "--run", "r", "--resume"], ["retrain", "--run", "r", "--sampler", "rns"],
+     ["recommend", "--run", "r", "--json"],
+     ["recommend", "--run", "r", "--users", "f", "--user", "u"],
+     ["nonsense"], ["data", "nonsense"], ["search", "extra"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_wrong_call_is_a_usage_error(arguments: list[str], command: Command) -> None:
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("Error: ")
+
+
+# --- bad data and settings: exit code 1, no run folder
+
+
+@pytest.fixture
+def refused(small_data: Path, tmp_path: Path, command: Command) -> Callable[..., str]:
+    """What `search` says of bad input, having left nothing behind."""
+
+    def refuse(*arguments: object, dataset: object = small_data) -> str:
+        run_dir = tmp_path / "there" / "run"
+        chosen = ["--dataset", dataset, *flags(LEAST), *arguments, "--run-dir", run_dir]
+        line = told_in_one_line(command("search", *chosen))
+        assert not run_dir.exists()
+        assert not run_dir.parent.exists()
+        return line
+
+    return refuse
+
+
+@pytest.mark.parametrize("dataset", ["gowala", "no/such/folder", "clicks.csv", ""])
+def test_an_unknown_dataset_lists_the_known(dataset: str, refused: Callable[..., str]) -> None:
+    line = refused(dataset=dataset)
+    assert repr(dataset) in line
+    assert ", ".join(sorted(KNOWN)) in line
+
+
+def test_an_unknown_sampler_lists_the_known(refused: Callable[..., str]) -> None:
+    line = refused("--sampler", "dnz")
+    assert line == f"Error: Unknown sampler 'dnz'. Known: {', '.join(sorted(SAMPLERS))}.\n"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [("dns:depth=2", "Known: pool"), ("dns:pool=x", "received 'x'"), ("dns:pool=0", "received 0"),
+     ("rns", "rns twice"), ("no.such:Class", "no.such:Class"), ("json.decoder:loads", "json"),
+     ("", "Known: "), ("dns-mn:pool=4,top=5", "received")],
+)  # fmt: skip
+def test_a_sampler_that_cannot_be_built_is_refused(
+    spec: str, told: str, refused: Callable[..., str]
+) -> None:
+    assert told in refused("--sampler", spec)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--dim", 0), ("--layers", 0), ("--search-epochs", 0), ("--retrain-epochs", -1),
+     ("--patience", 0), ("--batch-size", 0), ("--learning-rate", 0), ("--learning-rate", "nan"),
+     ("--l2", -1), ("--temperature", 0), ("--drop-threshold", 1), ("--drop-threshold", -0.1),
+     ("--valid-fraction", 0), ("--valid-fraction", 1), ("--seed", -1), ("--top-k", 0),
+     ("--rewind-epoch", 0), ("--rewind-epoch", 2)],
+)  # fmt: skip
+def test_a_setting_out_of_range_is_named_with_its_range(
+    option: str, value: object, refused: Callable[..., str]
+) -> None:
+    line = refused(option, value)
+    assert line.startswith(f"Error: Expected {option} ")
+    assert "; received " in line
+
+
+def test_a_cutoff_above_the_catalogue_is_refused(refused: Callable[..., str]) -> None:
+    line = refused("--top-k", "10,81")
+    assert "between 1 and the 80 items" in line
+    assert "received 81" in line
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [("0 1\n1 2 x\n", "train.txt:2"), ("0 1\n1 -2\n", "train.txt:2"),
+     ("0 1\n\n1 2.5\n", "train.txt:3"), ("0 1\nu1 2\n", "train.txt:2"), ("", "received none"),
+     ("0\n1\n", "received none"), ("0 3\n1 2\n", "at least 3 pairs")],
+)  # fmt: skip
+def test_a_train_file_that_cannot_be_used_is_refused_with_file_and_line(
+    train: str, told: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "train.txt").write_text(train, encoding="utf-8")
+    (folder / "test.txt").write_text("0 1 2\n", encoding="utf-8")
+    assert told in refused("--top-k", 1, dataset=folder)
+
+
+@pytest.mark.parametrize(
+    ("test", "told"), [("0\n", "none"), ("", "none"), ("0 1\n", "none that train does not have")]
+)
+def test_no_held_out_item_for_anyone_is_refused(
+    test: str, told: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "train.txt").write_text("0 1 2 3 4\n1 0 2\n", encoding="utf-8")
+    (folder / "test.txt").write_text(test, encoding="utf-8")
+    assert f"received {told}" in refused("--top-k", 1, dataset=folder)
+
+
+def test_a_folder_without_its_files_says_what_to_put_there(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "Put train.txt and test.txt there" in refused(dataset=tmp_path / "empty")
+
+
+def test_a_known_datasets_files_are_asked_for_and_checked(
+    small_data: Path, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    absent = refused("--data-dir", tmp_path / "none", dataset="gowalla")
+    assert "train.txt (MD5 " in absent
+    assert "29858 users" in absent
+    other = refused("--data-dir", small_data, dataset="gowalla")
+    assert "whose MD5 is" in other
+
+
+def test_a_line_with_a_missing_column_is_refused(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    (tmp_path / "t.csv").write_text("user,item\na,1\nb\n", encoding="utf-8")
+    assert "t.csv:3" in refused(dataset=tmp_path / "t.csv")
+
+
+# --- run folders
+
+
+@pytest.mark.parametrize("name", ["config.json", "notes.txt"])
+def test_a_run_folder_that_exists_is_left_as_it_is(
+    name: str, small_data: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    before = fingerprints(tmp_path)
+    arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", tmp_path]
+    assert "--resume" in told_in_one_line(command(*arguments))
+    assert fingerprints(tmp_path) == before
+
+
+def test_a_run_folder_that_is_a_file_is_refused(
+    small_data: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    arguments = ["search", "--dataset", small_data, *flags(LEAST)]
+    told_in_one_line(command(*arguments, "--run-dir", tmp_path / "file"))
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_second_process_is_kept_out(small_data: Path, tmp_path: Path, command: Command) -> None:
+    arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", tmp_path / "run"]
+    with Run(tmp_path / "run").locked():
+        line = told_in_one_line(command(*arguments))
+        assert "no other process works in" in line
+        assert not fingerprints(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["evaluate"], ["recommend"], ["export"], ["retrain"], ["search", "--resume"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_run_that_is_not_there_is_refused(
+    arguments: list[str], tmp_path: Path, command: Command
+) -> None:
+    flag = "--run-dir" if arguments[0] == "search" else "--run"
+    line = told_in_one_line(command(*arguments, flag, tmp_path / "none"))
+    assert "a run folder with a config.json" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["evaluate", "recommend", "export", "retrain"])
+def test_a_run_that_is_not_finished_is_refused(
+    name: str, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    (tmp_path / "config.json").write_bytes((tiny_run / "config.json").read_bytes())
+    extra = ["--run-dir", tmp_path / "new"] if name == "retrain" else []
+    line = told_in_one_line(command(name, "--run", tmp_path, *extra))
+    assert "Expected a finished" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--top-k", "1000"], "received 1000"),
+     (["--init", "rewind", "--rewind-epoch", "1"], "kept, 2"),
+     (["--patience", "0"], "--patience"), (["--dataset", "synthetic"], "other data")],
+)  # fmt: skip
+def test_a_retraining_that_cannot_be_leaves_no_folder(
+    arguments: list[str], told: str, tiny_run: Path, tmp_path: Path, command: Command
+) -> None:
+    before = fingerprints(tiny_run)
+    run_dir = tmp_path / "new"
+    assert told in told_in_one_line(
+        command("retrain", "--run", tiny_run, *arguments, "--run-dir", run_dir)
+    )
+    assert not run_dir.exists()
+    assert fingerprints(tiny_run) == before
+
+
+def test_resuming_with_other_settings_lists_them(tiny_run: Path, command: Command) -> None:
+    before = fingerprints(tiny_run)
+    arguments = ["search", "--resume", "--run-dir", tiny_run, "--dim", "16", "--sampler", "pns"]
+    line = told_in_one_line(command(*arguments))
+    assert "settings.dim was 8, is 16; settings.samplers was ['rns', 'dns:pool=8']" in line
+    assert "seed" not in line
+    assert fingerprints(tiny_run) == before
+
+
+# --- while it runs
+
+
+def test_a_loss_that_becomes_nan_stops_the_run_in_one_line(
+    small_data: Path, tmp_path: Path, command: Command
+) -> None:
+    run_dir = tmp_path / "run"
+    arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", run_dir]
+    line = told_in_one_line(command(*arguments, "--learning-rate", "1e30"))
+    assert "Expected a finite loss; received nan" in line
+    assert "lower --learning-rate" in line
+    assert not (run_dir / "metrics.json").exists()
+    with Run(run_dir).locked():  # let go of
+        pass
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InputError("Expected this;\n received that."), "Expected this; received that."),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ImportError("no module"), "no module"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "out of memory\n\nDetected at …\n"),
+            f"ResourceExhaustedError: out of memory {SHOWS_WHERE}",
+        ),
+        (KeyError("x"), f"KeyError: 'x' {SHOWS_WHERE}"),
+        (MemoryError(), f"MemoryError: no message {SHOWS_WHERE}"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_fails_is_told_in_one_line_and_with_debug_in_full(
+    error: Exception, told: str, tiny_run: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "evaluate", fail)
+    assert command("evaluate", "--run", tiny_run) == (1, "", f"Error: {told}\n")
+    with pytest.raises(type(error)) as raised:
+        main(["--debug", "evaluate", "--run", str(tiny_run)])
+    assert raised.value is error
+
+
+def test_an_interruption_ends_in_one_line_and_lets_go_of_the_folder(
+    small_data: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_search_stage", interrupt)
+    run_dir = tmp_path / "run"
+    arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", run_dir]
+    line = told_in_one_line(command(*arguments))
+    assert "Interrupted" in line
+    assert "--resume" in line
+    assert list(fingerprints(run_dir)) == ["config.json"]
+    with Run(run_dir).locked():
+        pass
+
+
+def test_a_bar_gives_the_terminal_back_when_training_fails() -> None:
+    console = Console(force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    reports = []
+
+    def fail_in_training() -> None:
+        with _reporter(console) as reporter:
+            reports.append(reporter("search", 1))
+            reports[0].on_train_begin()
+            assert reports[0]._bar.live.is_started
+            raise InputError
+
+    with pytest.raises(InputError):
+        fail_in_training()
+    assert not reports[0]._bar.live.is_started
+    console.file.close()
+
+
+def test_a_pipe_that_nobody_reads_ends_quietly() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "autosample_tf.cli", "data", "list"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+# --- in a process of its own, where TensorFlow's own messages would show
+
+
+def test_an_error_is_one_line_on_the_terminal_too(tmp_path: Path) -> None:
+    done = separately("evaluate", "--run", tmp_path)
+    told_in_one_line((done.returncode, done.stdout, done.stderr))
+
+
+def test_debug_shows_the_traceback() -> None:
+    short = separately("data", "describe", "--dataset", "nope")
+    told_in_one_line((short.returncode, short.stdout, short.stderr))
+    long = separately("--debug", "data", "describe", "--dataset", "nope")
+    assert long.returncode == 1
+    assert long.stderr.startswith("Traceback")
+
+
+@pytest.mark.parametrize("name", ["search", "evaluate", "retrain", "export", "recommend"])
+def test_keras_3_is_refused_in_one_line(name: str, tiny_run: Path) -> None:
+    run = ["--run", tiny_run] if name != "search" else []
+    done = separately(name, *run, env={"TF_USE_LEGACY_KERAS": "0"})
+    line = told_in_one_line((done.returncode, done.stdout, done.stderr))
+    assert "Unset it, or set it to 1" in line
+
+
+def test_doctor_tells_what_to_do_about_keras_3() -> None:
+    done = separately("doctor", "--json", env={"TF_USE_LEGACY_KERAS": "0"})
+    assert (done.returncode, done.stderr) == (1, "")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert "TF_USE_LEGACY_KERAS=1" in findings["tf.keras"]["remedy"]
+
+
+@pytest.mark.slow
+def test_control_c_ends_a_search_that_then_resumes(small_data: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    command = ["-m", "autosample_tf.cli", "search", "--dataset", str(small_data), *flags(LEAST)]
+    command += ["--run-dir", str(run_dir), "--search-epochs", "100000", "--patience", "100000"]
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("search 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    process.stdout.read()
+    line = process.stderr.read()
+    told_in_one_line((process.wait(), "", line))
+    assert "Interrupted" in line
+    assert (run_dir / "search" / "checkpoint").is_file()
+    with Run(run_dir).locked():
+        pass
