@@ -29,7 +29,7 @@ STANDARD_SET = (
 
 # Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
-    "mf": {"learning_rate": 5e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
+    "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`

@@ -30,6 +30,7 @@ def main(name: str, *arguments: str) -> None:
         if arguments[0] in ("search", "retrain") and "--run-dir" not in arguments:
             extra = ["--run-dir", str(Path(folder) / "run")]
         command = [sys.executable, "-m", "autosample_tf.cli", *arguments, *extra, "--json"]
+        seen_on = machine()
         began = time.perf_counter()
         finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         seconds = time.perf_counter() - began
@@ -40,7 +41,7 @@ def main(name: str, *arguments: str) -> None:
         "command": " ".join(["autosample-tf", *(_last_part(a) for a in arguments)]),
         "seconds": round(seconds, 1),
         "peak_mib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
-        "machine": machine(),
+        "machine": seen_on,
         "result": result,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")

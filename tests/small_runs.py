@@ -39,6 +39,7 @@ LEAST = dataclasses.replace(
     WHOLE,
     samplers=("rns",),
     objective="uniform",
+    init="search",
     search_epochs=1,
     retrain_epochs=1,
     refit=False,

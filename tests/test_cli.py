@@ -1,24 +1,20 @@
-"""The commands do what they say: help, options, configuration files, what they print."""
+"""The commands do what they say: help, options, a whole run, what they print."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from commands import Command, separately
 from small_runs import LEAST, WHOLE, fingerprints, flags, without_seconds
 
 import autosample_tf
 from autosample_tf.cli import main
-from autosample_tf.settings import MODEL_NAMES, Settings
-
-Command = Callable[..., "tuple[int, str, str]"]
+from autosample_tf.settings import Settings
 
 
 def paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -26,20 +22,6 @@ def paths(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[
     yield path
     for name, below in getattr(command, "commands", {}).items():
         yield from paths(below, (*path, name))
-
-
-def separately(
-    *arguments: object, env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """`autosample-tf …` in a process of its own."""
-    package = Path(autosample_tf.__file__).parents[1]
-    return subprocess.run(
-        [sys.executable, "-m", "autosample_tf.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(package), **(env or {})},
-    )
 
 
 def stored_settings(run_dir: Path) -> Settings:
@@ -182,121 +164,6 @@ def test_evaluate_prints_the_metrics_as_lines_or_as_json(tiny_run: Path, command
         assert told == pytest.approx(stored[split], abs=1e-12)
     lines = command("evaluate", "--run", tiny_run).out.splitlines()
     assert lines == [f"test {name} {value:.6f}" for name, value in stored["test"].items()]
-
-
-# --- configuration files
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Callable[[str], Path]:
-    def write(text: str) -> Path:
-        path = tmp_path / "config.yaml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-@pytest.fixture
-def settings_of(
-    monkeypatch: pytest.MonkeyPatch, small_data: Path, tmp_path: Path, command: Command
-) -> Callable[..., Settings]:
-    """The settings that `search …` would begin with."""
-    from autosample_tf import training
-
-    class Begun(Exception):
-        pass
-
-    begun: list[Settings] = []
-
-    def begin(source: object, settings: Settings, **_: object) -> None:
-        begun.append(settings)
-        raise Begun
-
-    def settings_of(*arguments: object) -> Settings:
-        run_dir = tmp_path / "run"
-        code, _, err = command("search", "--dataset", small_data, "--run-dir", run_dir, *arguments)
-        assert (code, "Begun" in err) == (1, True), err
-        return begun.pop()
-
-    monkeypatch.setattr(training, "search", begin)
-    return settings_of
-
-
-def test_a_config_file_gives_values_and_flags_win(
-    config: Callable[[str], Path], settings_of: Callable[..., Settings]
-) -> None:
-    path = config(
-        "dim: 16\nsearch-epochs: 7\nretrain_epochs: 9\nl2: 1e-3\nrefit: true\n"
-        "model: lightgcn\nsampler:\n  - rns\n  - dns:pool=4\ntop-k: [10, 5]\n"
-    )
-    wanted = Settings(
-        model="lightgcn", dim=16, search_epochs=7, retrain_epochs=9, l2=1e-3, refit=True,
-        samplers=("rns", "dns:pool=4"), top_k=(10, 5),
-    )  # fmt: skip
-    assert settings_of("--config", path) == wanted
-    assert settings_of("--config", path, "--dim", "8").dim == 8
-    assert settings_of("--dim=8", "--config", path).dim == 8
-    assert settings_of("--config", path, "--no-refit").refit is False
-    assert settings_of("--config", path, "--sampler", "pns").samplers == ("pns",)
-    assert settings_of("--config", path, "--top-k", "3").top_k == (3,)
-
-
-@pytest.mark.parametrize("text", ["", "# nothing\n", "dim:\n", "{}"])
-def test_a_config_file_may_leave_all_to_the_defaults(
-    text: str, config: Callable[[str], Path], settings_of: Callable[..., Settings]
-) -> None:
-    assert settings_of("--config", config(text)) == Settings()
-
-
-def test_one_sampler_needs_no_list(
-    config: Callable[[str], Path], settings_of: Callable[..., Settings]
-) -> None:
-    assert settings_of("--config", config("sampler: dns:pool=4\n")).samplers == ("dns:pool=4",)
-
-
-@pytest.mark.parametrize("given", ["10,20", "10, 20"])
-def test_several_cutoffs(given: str, settings_of: Callable[..., Settings]) -> None:
-    assert settings_of("--top-k", given).top_k == (10, 20)
-
-
-@pytest.mark.parametrize("key", ["samplerz", "config", "as_json", "debug", "7"])
-def test_an_unknown_config_key_is_refused_and_the_known_are_listed(
-    key: str, config: Callable[[str], Path], command: Command
-) -> None:
-    code, out, err = command("search", "--config", config(f"dim: 8\n{key}: 1\n"))
-    assert (code, out) == (1, "")
-    assert re.fullmatch(rf"Error: Unknown key '?{key}'? in .*\. Known: .*\.\n", err)
-    listed = err.rpartition("Known: ")[2].rstrip(".\n").split(", ")
-    assert {"dim", "sampler", "top-k", "json", "run-dir", "refit"} <= set(listed)
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "told"),
-    [
-        ("dim: [8\n", 1, "Expected YAML in"),
-        ("dim: 8\n  l2: 1\n", 1, "Expected YAML in"),
-        ("- dim\n", 1, "received list"),
-        ("dim\n", 1, "received str"),
-        ("dim: 8.7\n", 2, "'8.7' is not a valid integer"),
-        ("dim: eight\n", 2, "'eight' is not a valid integer"),
-        (f"model: {MODEL_NAMES[0]}x\n", 2, "is not one of"),
-        ("dim: 0\n", 1, "--dim at least 1; received 0"),
-    ],
-)
-def test_a_config_file_that_cannot_be_used_is_refused(
-    text: str, code: int, told: str, config: Callable[[str], Path], command: Command
-) -> None:
-    outcome = command("search", "--config", config(text))
-    assert (outcome.code, outcome.out) == (code, "")
-    assert told in outcome.err
-
-
-def test_a_config_file_that_is_not_there_is_refused(tmp_path: Path, command: Command) -> None:
-    code, _, err = command("search", "--config", tmp_path / "none.yaml")
-    assert code == 1
-    assert err.startswith("Error: Expected YAML in")
-    assert "No such file" in err
 
 
 # --- the small commands

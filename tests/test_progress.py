@@ -1,0 +1,96 @@
+"""What a person sees: a bar that fits the terminal, plain lines elsewhere, a table at the end."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from autosample_tf.progress import Report, print_counts, print_result
+from autosample_tf.settings import STANDARD_SET
+
+LOGS = {"loss": 0.69314, "seconds": 1.25, "ndcg@20": 0.12345, "recall@20": 0.5}
+LOGS |= {f"weight/{spec}": 1 / len(STANDARD_SET) for spec in STANDARD_SET}
+
+
+def console(*, terminal: bool, width: int = 80) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
+
+
+def text(out: Console) -> str:
+    return out.file.getvalue()
+
+
+def trained(out: Console, **logs: Any) -> Report:
+    """A report after 7 steps of the second of 10 epochs of 1,000 steps."""
+    report = Report("search", 10, out)
+    report.set_params({"steps": 1000})
+    report.on_train_begin()
+    report.on_epoch_begin(1)
+    report.on_train_batch_end(6, {**LOGS, **logs})
+    return report
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_the_bar_is_one_line_with_the_steps_and_the_time_left_whole(width: int) -> None:
+    report = trained(console(terminal=True, width=width))
+    report.close()
+    out = console(terminal=True, width=width)
+    out.print(report._bar.get_renderable())
+    (line,) = text(out).splitlines()
+    assert re.search(r"search \S+ +1007/10000 steps, left (-:--:--|\d:\d\d:\d\d)", line)
+    assert len(line.rstrip()) <= width
+    assert ("mixgcf 0.14" in line) == (width == 300)
+    assert "loss" in line
+
+
+def test_the_bar_is_taken_away_at_the_end_and_may_be_twice() -> None:
+    report = trained(console(terminal=True))
+    assert report._bar.live.is_started
+    report.on_train_end()
+    report.close()
+    assert not report._bar.live.is_started
+
+
+def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
+    out = console(terminal=False)
+    report = trained(out)
+    assert text(out) == ""
+    report.on_epoch_end(1, {**LOGS, "dropped": "rns=0.05"})
+    report.on_train_end()
+    line = text(out)
+    assert line.count("\n") == 1
+    assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.14  ")
+    assert line.endswith("  mixgcf 0.14  dropped rns=0.05\n")
+    assert "\x1b" not in line
+
+
+def test_counts_and_checksum_are_one_line() -> None:
+    out = console(terminal=False, width=40)
+    print_counts({"users": 29858, "test_items_never_in_train": 2}, "ab" * 32, "gowalla", out)
+    wanted = f"gowalla: 29,858 users, 2 test items never in train; sha256 {'ab' * 32}\n"
+    assert text(out) == wanted
+
+
+@pytest.mark.parametrize("cutoffs", [(20,), (5, 10, 20, 50)])
+def test_the_table_shows_every_metric_in_full_at_80_columns(cutoffs: tuple[int, ...]) -> None:
+    names = [f"{name}@{k}" for k in cutoffs for name in ("recall", "ndcg", "precision")]
+    split = {name: 0.1 + n / 1000 for n, name in enumerate(names)}
+    metrics = {
+        "model": "mf",
+        "dataset": "gowalla",
+        "valid": split,
+        "test": {name: value / 2 for name, value in split.items()},
+        "search": {"epochs": 3, "seconds": 2.0, "weights": {"rns": 0.25, "dns:pool=8": 0.75}},
+        "retrain": {"best_epoch": 4, "epochs": 5, "seconds": 1.5, "init": "search"},
+    }
+    out = console(terminal=False)
+    print_result(metrics, out)
+    rows = [re.findall(r"[\w@.]+", line) for line in text(out).splitlines()]
+    for name in names:
+        assert [name, f"{split[name]:.4f}", f"{split[name] / 2:.4f}"] in rows
+    assert "weights rns 0.250, dns:pool=8 0.750" in text(out)
+    assert "best epoch 4 of 5, 1.5 s, from search" in text(out)

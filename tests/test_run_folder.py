@@ -1,0 +1,201 @@
+"""What a finished run's folder says, and that its model can be evaluated again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import WHOLE, history, parameters
+
+import autosample_tf
+from autosample_tf import training
+from autosample_tf.errors import InputError
+from autosample_tf.evaluation import METRICS
+from autosample_tf.runs import SCHEMA_VERSION
+from autosample_tf.samplers import build_samplers
+from autosample_tf.splits import with_validation
+
+CANONICAL = [sampler.spec for sampler in build_samplers(WHOLE.samplers)]
+METRIC_NAMES = [f"{name}@{k}" for k in WHOLE.top_k for name in METRICS]
+
+
+def read(run_dir: Path, name: str) -> dict[str, Any]:
+    return json.loads((run_dir / name).read_text(encoding="utf-8"))
+
+
+# --- the folder
+
+
+def test_metrics_json_has_what_the_contract_names(whole_run: Path) -> None:
+    metrics = read(whole_run, "metrics.json")
+    assert next(iter(metrics)) == "schema_version"
+    assert metrics["schema_version"] == SCHEMA_VERSION
+    assert (metrics["dataset"], metrics["model"]) == ("small", "mf")
+    for split in ("valid", "test"):
+        assert list(metrics[split]) == METRIC_NAMES
+        assert all(0 <= value <= 1 for value in metrics[split].values())
+    search, retrain = metrics["search"], metrics["retrain"]
+    assert {"epochs", "seconds", "weights", "survivors", "dropped"} <= set(search)
+    assert {"init", "epochs", "best_epoch", "seconds"} <= set(retrain)
+    assert search["epochs"] == WHOLE.search_epochs
+    assert retrain["epochs"] == WHOLE.retrain_epochs
+    assert retrain["init"] == WHOLE.init
+    assert search["seconds"] > 0 < retrain["seconds"]
+
+
+def test_the_weights_are_the_survivors_and_sum_to_1(whole_run: Path) -> None:
+    search = read(whole_run, "metrics.json")["search"]
+    assert list(search["weights"]) == search["survivors"]
+    assert sum(search["weights"].values()) == pytest.approx(1, abs=1e-6)
+    assert min(search["weights"].values()) > 0
+    gone = [drop["sampler"] for drop in search["dropped"]]
+    assert sorted([*search["survivors"], *gone]) == sorted(CANONICAL)
+
+
+def test_the_small_run_drops_and_learns_or_its_tests_would_show_little(whole_run: Path) -> None:
+    metrics = read(whole_run, "metrics.json")
+    dropped = [(drop["sampler"], drop["epoch"]) for drop in metrics["search"]["dropped"]]
+    assert dropped == [("dns:pool=4", 3)]
+    assert metrics["retrain"]["best_epoch"] > 1
+
+
+def test_config_json_has_settings_data_and_versions(whole_run: Path, small_data: Path) -> None:
+    config = read(whole_run, "config.json")
+    assert next(iter(config)) == "schema_version"
+    assert config["schema_version"] == SCHEMA_VERSION
+    assert config["command"] == "search"
+    data = with_validation(autosample_tf.load(str(small_data)), WHOLE.valid_fraction, seed=3)
+    counts = data.counts()
+    assert config["dataset"] == {"name": "small", "counts": counts, "sha256": data.checksum()}
+    assert config["source"]["dataset"] == str(small_data)
+    assert config["settings"] == WHOLE.resolved(data.train.num_pairs).to_dict()
+    assert None not in config["settings"].values()
+    assert config["environment"]["autosample_tf"] == autosample_tf.__version__
+    assert {"python", "platform", "cpus", "packages"} <= set(config["environment"])
+
+
+@pytest.mark.parametrize(
+    ("path", "epochs"),
+    [("search", WHOLE.search_epochs), ("retrain", WHOLE.retrain_epochs), ("retrain/refit", None)],
+)
+def test_history_has_a_row_an_epoch(path: str, epochs: int | None, whole_run: Path) -> None:
+    rows = history(whole_run / path / "history.csv")
+    best = read(whole_run, "metrics.json")["retrain"]["best_epoch"]
+    assert [int(row["epoch"]) for row in rows] == list(range(1, (epochs or best) + 1))
+    assert all(float(row["loss"]) > 0 for row in rows)
+    has_metrics = path != "retrain/refit"  # nothing is held out from a refit
+    assert all(set(METRIC_NAMES) <= set(row) for row in rows) == has_metrics
+
+
+def test_history_has_the_weights_and_losses_of_the_samplers_that_were_left(
+    whole_run: Path,
+) -> None:
+    rows = history(whole_run / "search" / "history.csv")
+    dropped = {
+        d["sampler"]: d["epoch"] for d in read(whole_run, "metrics.json")["search"]["dropped"]
+    }
+    for row in rows:
+        left = [spec for spec in CANONICAL if int(row["epoch"]) <= dropped.get(spec, 99)]
+        weights = {spec: row[f"weight/{spec}"] for spec in CANONICAL}
+        assert [spec for spec in CANONICAL if weights[spec]] == left
+        assert [spec for spec in CANONICAL if row[f"loss/{spec}"]] == left
+        assert sum(float(weights[spec]) for spec in left) == pytest.approx(1, abs=1e-6)
+
+
+def test_what_was_dropped_is_told_with_the_weight_that_it_had(whole_run: Path) -> None:
+    rows = history(whole_run / "search" / "history.csv")
+    for drop in read(whole_run, "metrics.json")["search"]["dropped"]:
+        weight = float(rows[drop["epoch"] - 1][f"weight/{drop['sampler']}"])
+        assert drop["weight"] == pytest.approx(weight, abs=1e-6)
+        left = [v for k, v in rows[drop["epoch"] - 1].items() if k.startswith("weight/") and v]
+        assert weight < WHOLE.drop_threshold / len(left)
+
+
+def test_retraining_keeps_the_searchs_weights(whole_run: Path) -> None:
+    weights = read(whole_run, "metrics.json")["search"]["weights"]
+    for path in ("retrain", "retrain/refit"):
+        for row in history(whole_run / path / "history.csv"):
+            told = {k[7:]: float(v) for k, v in row.items() if k.startswith("weight/")}
+            assert told == pytest.approx(weights, abs=1e-6)
+
+
+def test_validation_metrics_are_those_of_the_best_epoch(whole_run: Path) -> None:
+    metrics = read(whole_run, "metrics.json")
+    rows = history(whole_run / "retrain" / "history.csv")
+    ndcg = [float(row["ndcg@10"]) for row in rows]  # the first cutoff of top_k steers
+    best = metrics["retrain"]["best_epoch"]
+    assert ndcg[best - 1] == max(ndcg)
+    assert metrics["valid"] == {name: float(rows[best - 1][name]) for name in METRIC_NAMES}
+    assert metrics["search"]["best_epoch"] == 1 + int(
+        np.argmax([float(row["ndcg@10"]) for row in history(whole_run / "search/history.csv")])
+    )
+
+
+def test_no_half_written_file_is_left(whole_run: Path) -> None:
+    assert not [path for path in whole_run.rglob("*") if path.name.endswith(".partial")]
+    absolute = str(whole_run.parent).encode()
+    for path in whole_run.rglob("checkpoint"):
+        assert absolute not in path.read_bytes()
+
+
+# --- TensorBoard
+
+
+@pytest.mark.parametrize("stage", ["search", "retrain"])
+def test_tensorboard_reads_the_historys_numbers(stage: str, whole_run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = EventAccumulator(str(whole_run / "tensorboard" / stage), size_guidance={"tensors": 0})
+    events.Reload()
+    rows = history(whole_run / stage / "history.csv")
+    names = [name for name in rows[0] if name not in ("epoch", "dropped")]
+    assert {"loss", "ndcg@10"} <= set(names)
+    assert any(name.startswith("weight/") for name in names)
+    assert any(name.startswith("loss/") for name in names)
+    for name in names:
+        written = {int(row["epoch"]): float(row[name]) for row in rows if row[name]}
+        read_back = {e.step: float(make_ndarray(e.tensor_proto)) for e in events.Tensors(name)}
+        assert read_back == pytest.approx(written, rel=1e-6)
+
+
+# --- evaluate
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_evaluate_gives_the_metrics_again(split: str, tiny_run: Path) -> None:
+    again = autosample_tf.evaluate(tiny_run, split=split)
+    assert again == pytest.approx(read(tiny_run, "metrics.json")[split], abs=1e-12)
+
+
+def test_evaluate_knows_no_third_split(tiny_run: Path) -> None:
+    with pytest.raises(InputError, match="Expected the split valid or test; received train"):
+        autosample_tf.evaluate(tiny_run, split="train")
+
+
+def test_a_refitted_model_is_evaluated_on_test_only(whole_run: Path) -> None:
+    again = autosample_tf.evaluate(whole_run, split="test")
+    assert again == pytest.approx(read(whole_run, "metrics.json")["test"], abs=1e-12)
+    with pytest.raises(InputError, match="not trained on; received valid"):
+        autosample_tf.evaluate(whole_run, split="valid")
+
+
+def test_a_refit_trains_on_train_and_validation(
+    whole_run: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The refit's model is not the best epoch's, and was given every pair but test's."""
+    best = parameters(whole_run / "retrain" / "best")
+    final = parameters(whole_run / "retrain" / "parameters")
+    assert all(not np.array_equal(best[name], final[name]) for name in best)
+    trained = training.load_run(whole_run)
+    files = autosample_tf.load(str(small_data))
+    assert trained.seen.num_pairs == files.train.num_pairs
+    assert trained.data.train.num_pairs < files.train.num_pairs
+
+
+def test_other_data_is_refused(tiny_run: Path, small_data: Path) -> None:
+    with pytest.raises(InputError, match=r"Expected the data .*received other data"):
+        autosample_tf.evaluate(tiny_run, source=str(small_data))
