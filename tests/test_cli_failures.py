@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from rich.console import Console
 from small_runs import LEAST, fingerprints, flags
 
 from autosample_tf import training
-from autosample_tf.cli import _reporter, main
+from autosample_tf.cli import main
+from autosample_tf.terminal import reporting
 from autosample_tf.errors import InputError
 from autosample_tf.runs import Run
 
@@ -85,7 +88,7 @@ def test_a_bar_gives_the_terminal_back_when_training_fails() -> None:
     reports = []
 
     def fail_in_training() -> None:
-        with _reporter(console) as reporter:
+        with reporting(console) as reporter:
             reports.append(reporter("search", 1))
             reports[0].on_train_begin()
             assert reports[0]._bar.live.is_started
@@ -143,12 +146,22 @@ def test_doctor_tells_what_to_do_about_keras_3() -> None:
     assert "TF_USE_LEGACY_KERAS=1" in findings["tf.keras"]["remedy"]
 
 
+# Where the tests run in the background SIGINT is ignored, also by their children.
+HEEDING_CONTROL_C = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from autosample_tf.cli import main
+main()
+"""
+
+
 @pytest.mark.slow
 def test_control_c_ends_a_search_that_then_resumes(small_data: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(LEAST, search_epochs=150, patience=150)
     run_dir = tmp_path / "run"
-    arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", run_dir]
+    arguments = ["search", "--dataset", small_data, *flags(settings), "--run-dir", run_dir]
     process = subprocess.Popen(
-        [*PROGRAM, *map(str, arguments), "--search-epochs", "100000", "--patience", "100000"],
+        [sys.executable, "-c", HEEDING_CONTROL_C, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -158,10 +171,10 @@ def test_control_c_ends_a_search_that_then_resumes(small_data: Path, tmp_path: P
         if line.startswith("search 2/"):
             process.send_signal(signal.SIGINT)
             break
-    process.stdout.read()
-    line = process.stderr.read()
-    told_in_one_line((process.wait(), "", line))
+    out, err = process.communicate()
+    line = told_in_one_line((process.returncode, out, err))
     assert "Interrupted" in line
-    assert (run_dir / "search" / "checkpoint").is_file()
     with Run(run_dir).locked():
         pass
+    metrics = training.search(str(small_data), settings, run_dir=run_dir, resume=True)
+    assert metrics["search"]["epochs"] == 150

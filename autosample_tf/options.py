@@ -1,0 +1,200 @@
+"""The commands' options: flags, the YAML file behind them, and what they come to.
+
+Flags win over the file, the file over defaults; a resumed run's own settings stand in for
+whatever neither gives. No TensorFlow here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from autosample_tf import settings as known
+from autosample_tf.errors import InputError
+
+DEFAULTS = known.Settings()
+SETTING_NAMES = [field.name for field in dataclasses.fields(known.Settings)]
+
+
+def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Makes a YAML file's values the command's defaults: flags win over them."""
+    if path is None:
+        return
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        message = " ".join(str(error).split())
+        raise InputError(f"Expected YAML in {path}; received {message}. Correct it.") from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"Expected `option: value` lines in {path}; received {type(values).__name__}. "
+            "Write for example `model: mf`."
+        )
+    options = {
+        option.opts[0].removeprefix("--"): option
+        for option in ctx.command.params
+        if isinstance(option, click.Option) and option.expose_value
+    }
+    given = {}
+    for key, value in values.items():
+        option = options.get(str(key).replace("_", "-"))
+        if option is None:
+            known_keys = ", ".join(sorted(options))
+            raise InputError(f"Unknown key {key!r} in {path}. Known: {known_keys}.")
+        if value is not None:  # `dim:` alone leaves it to the default
+            given[option.name] = _as_typed(value, option)
+    ctx.default_map = {**(ctx.default_map or {}), **given}
+
+
+def _as_typed(value: Any, option: click.Option) -> Any:
+    """A YAML value as it would stand on the command line, so that it is checked alike."""
+    if isinstance(value, bool):
+        return value
+    values = [str(part) for part in (value if isinstance(value, list) else [value])]
+    return values if option.multiple else ",".join(values)
+
+
+class TopK(click.ParamType):
+    """Cutoffs as `10,20`."""
+
+    name = "K[,K…]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).strip("[]").split(","))
+        except ValueError:
+            self.fail(f"expected whole numbers as 10,20; received {value!r}", param, ctx)
+
+
+def _options(*options: Callable) -> Callable:
+    """One decorator of several, listed in their order by `--help`."""
+
+    def decorate(function: Callable) -> Callable:
+        return functools.reduce(lambda f, option: option(f), reversed(options), function)
+
+    return decorate
+
+
+def _choice(flag: str, names: tuple[str, ...], default: str | None, text: str) -> Callable:
+    return click.option(flag, type=click.Choice(names), default=default, show_default=True,
+                        help=text)  # fmt: skip
+
+
+def _number(flag: str, kind: Any, default: Any, text: str) -> Callable:
+    shown = default if default is not None else "by model, objective or data"
+    return click.option(flag, type=kind, default=default, show_default=str(shown), help=text)
+
+
+config_option = click.option(
+    "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False,
+    callback=read_config, help="YAML file of options; flags win over it.")  # fmt: skip
+source_options = _options(
+    click.option("--dataset", help="A known name (`data list`), or a path to a file or folder."),
+    click.option("--data-dir", help="Where a known dataset's files are."),
+    click.option("--user-column", help="Column of users in a table; found by name if left out."),
+    click.option("--item-column", help="Column of items in a table; found by name if left out."),
+)
+output_options = _options(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+    click.option("--quiet", is_flag=True, help="Print nothing but errors (and --json)."),
+)
+model_options = _options(
+    _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
+    _number("--layers", int, DEFAULTS.layers, "Propagation layers of a graph model."),
+    _number("--dim", int, DEFAULTS.dim, "Entries of a user's or an item's vector."),
+    _choice("--loss", known.LOSSES, DEFAULTS.loss, "Loss of a positive against a negative."),
+)
+search_options = _options(
+    click.option("--sampler", "samplers", multiple=True, metavar="SPEC",
+                 help="A candidate, `name[:key=value,…]`; repeatable. Default: the standard "
+                 "set, see `autosample-tf samplers`."),
+    _choice("--mixing", known.MIXINGS, DEFAULTS.mixing, "Mix the losses, or the negatives."),
+    _choice("--objective", known.OBJECTIVES, DEFAULTS.objective, "What the weights learn from."),
+    _number("--temperature", float, DEFAULTS.temperature, "Softmax temperature of the weights."),
+    _number("--drop-threshold", float, DEFAULTS.drop_threshold,
+            "Drop a sampler under this share of an equal weight."),
+    _number("--drop-warmup", int, DEFAULTS.drop_warmup, "Epochs before the first drop."),
+    _number("--search-epochs", int, DEFAULTS.search_epochs, "Epochs of the search."),
+    _number("--valid-fraction", float, DEFAULTS.valid_fraction,
+            "Of each user's train pairs, held out where the data has no validation split."),
+)  # fmt: skip
+
+
+def retrain_options(defaults: bool) -> Callable:
+    """The retraining's options, with their defaults or, for `retrain`, without any."""
+
+    def default(name: str) -> Any:
+        return getattr(DEFAULTS, name) if defaults else None
+
+    top_k = ",".join(map(str, DEFAULTS.top_k)) if defaults else None
+    return _options(
+        _choice("--init", known.INITS, default("init"), "Where retraining starts."),
+        _number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
+        click.option("--refit/--no-refit", default=default("refit"),
+                     help="Train once more on train and validation, everything fixed."),
+        _number("--retrain-epochs", int, default("retrain_epochs"), "Most epochs of retraining."),
+        _number("--patience", int, default("patience"), "Epochs without a better NDCG to stop."),
+        _number("--batch-size", int, None, "Pairs a step."),
+        _number("--learning-rate", float, None, "Step size of the optimizer."),
+        _number("--l2", float, None, "Weight of the squared norms of a pair's vectors."),
+        _choice("--optimizer", known.OPTIMIZERS, None, "Optimizer of the model."),
+        click.option("--top-k", type=TopK(), default=top_k, show_default=True,
+                     help="Cutoffs; the first steers early stopping."),
+        _number("--seed", int, default("seed"), "Of everything random."),
+    )  # fmt: skip
+
+
+def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, those that were not given being the run's that goes on."""
+    if run_dir is None:
+        raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
+    from autosample_tf.runs import Run
+
+    config, context = Run.existing(run_dir).config(), click.get_current_context()
+    stored = {**config["settings"], **(config["source"] or {})}
+    not_given = [
+        name
+        for name in options.keys() & stored.keys()
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT
+    ]
+    return {**options, **{name: _tuple_of_list(stored[name]) for name in not_given}}
+
+
+def _tuple_of_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def chosen_settings(options: dict[str, Any]) -> known.Settings:
+    chosen = {name: options[name] for name in SETTING_NAMES if name in options}
+    chosen["samplers"] = tuple(chosen.get("samplers") or ()) or DEFAULTS.samplers
+    return known.Settings(**chosen)
+
+
+def chosen_dataset(options: dict[str, Any]) -> str:
+    """An empty name, as an unset shell variable gives, is not the default."""
+    return "synthetic" if options["dataset"] is None else options["dataset"]
+
+
+def chosen_source(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("data_dir", "user_column", "item_column")}
+
+
+def chosen_override(options: dict[str, Any]) -> Any:
+    """The dataset named on the command line, or None: the run knows its own."""
+    from autosample_tf.training import Source
+
+    if options["dataset"] is None:
+        return None
+    return Source(options["dataset"], **chosen_source(options))

@@ -1,0 +1,75 @@
+"""The terminal: TensorFlow loaded without its chatter, and where progress goes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import autosample_tf
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@contextmanager
+def native_messages_off() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ prints while it is loaded off the terminal.
+
+    Its notes on CPUs and CUDA come before any log level is read, so the stream itself is
+    closed to them; Python's own errors are raised, not printed, and come through.
+    """
+    if click.get_current_context().find_root().params.get("debug"):
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+def load_training() -> ModuleType:
+    """`autosample_tf.training`, with TensorFlow and its devices, quietly."""
+    autosample_tf.require_keras_2()
+    with native_messages_off():
+        import tensorflow as tf
+
+        from autosample_tf import training
+
+        tf.config.list_logical_devices()  # where CUDA says what it lacks
+    tf.get_logger().setLevel("ERROR")
+    return training
+
+
+def make_console(quiet: bool) -> Console:
+    from rich.console import Console
+
+    return Console(quiet=quiet)
+
+
+@contextmanager
+def reporting(console: Console) -> Iterator[Callable[[str, int], Any]]:
+    """Makes each stage's report, and gives the terminal back however it ends."""
+    from autosample_tf.progress import Report
+
+    reports: list[Report] = []
+
+    def report(stage: str, epochs: int) -> Report:
+        reports.append(Report(stage, epochs, console))
+        return reports[-1]
+
+    try:
+        yield report
+    finally:
+        for each in reports:
+            each.close()
