@@ -8,7 +8,7 @@ import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,9 @@ from autosample_tf.options import (
     source_options,
 )
 from autosample_tf.terminal import load_training, make_console, native_messages_off, reporting
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class Commands(click.Group):
@@ -97,22 +100,13 @@ def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **opt
     settings = chosen_settings(options)
     console = make_console(quiet or as_json)
     training = load_training()
-    from autosample_tf.progress import print_counts, print_result
-    from autosample_tf.splits import with_validation
-
     source = training.Source(chosen_dataset(options), **chosen_source(options))
-    data = source.load(settings.seed)
-    data = with_validation(data, settings.valid_fraction, seed=settings.seed)
-    print_counts(data.counts(), data.checksum(), data.name, console)
-    run_dir = run_dir or _default_run_dir(data.name, settings.model)
-    with reporting(console) as reporter:
+    run_dir = run_dir or _default_run_dir(Path(source.dataset).stem, settings.model)
+    with reporting(console, run_dir) as reporter:
         metrics = training.search(
             source, settings, run_dir=run_dir, resume=resume, reporter=reporter
         )
-    print_result(metrics, console)
-    console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
-    if as_json:
-        click.echo(json.dumps({"run_dir": str(run_dir), **metrics}))
+    _print_end(metrics, run_dir, console, as_json)
 
 
 @main.command()
@@ -137,15 +131,12 @@ def retrain(
         options = resumed_options(run_dir, options)
     console = make_console(quiet or as_json)
     training = load_training()
-    from autosample_tf.progress import print_counts, print_result
     from autosample_tf.runs import Run
 
     config = Run.existing(searched).config()
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
-    data = config["dataset"]
-    print_counts(data["counts"], data["sha256"], data["name"], console)
     changes = {k: v for k, v in options.items() if k in SETTING_NAMES and v is not None}
-    with reporting(console) as reporter:
+    with reporting(console, run_dir) as reporter:
         metrics = training.retrain(
             searched,
             run_dir=run_dir,
@@ -154,10 +145,7 @@ def retrain(
             resume=resume,
             reporter=reporter,
         )
-    print_result(metrics, console)
-    console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
-    if as_json:
-        click.echo(json.dumps({"run_dir": str(run_dir), **metrics}))
+    _print_end(metrics, run_dir, console, as_json)
 
 
 run_option = click.option("--run", required=True, type=click.Path(path_type=Path),
@@ -359,6 +347,16 @@ def doctor(as_json: bool, quiet: bool) -> None:
                 click.echo(f"{'':<6} {'':<26} {finding.remedy}")
     if wrong:
         click.get_current_context().exit(1)
+
+
+def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json: bool) -> None:
+    """The result's table and the run's folder; the same as JSON where that is asked for."""
+    from autosample_tf.progress import print_result
+
+    print_result(metrics, console)
+    console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
+    if as_json:
+        click.echo(json.dumps({"run_dir": str(run_dir), **metrics}))
 
 
 def _default_run_dir(dataset: str, model: str) -> Path:

@@ -8,6 +8,8 @@ not run under XLA, and its handle cannot go into a SavedModel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -53,7 +55,7 @@ class SymmetricProduct:
         """The matrix behind `handle` times `dense` [size, dim]: [size, dim]."""
 
         @tf.custom_gradient
-        def product(x: tf.Tensor):
+        def product(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
             return _multiply(handle, x), lambda upstream: _multiply(handle, upstream)
 
         return tf.ensure_shape(product(dense), dense.shape)

@@ -7,12 +7,15 @@ log file) one plain line an epoch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
+
+from autosample_tf.runs import Run
 
 
 class Report(tf.keras.callbacks.Callback):
@@ -86,10 +89,15 @@ def _weights(logs: Mapping[str, Any]) -> str:
     return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights.items())
 
 
-def print_counts(counts: Mapping[str, int], checksum: str, name: str, console: Console) -> None:
-    """The dataset's counts and checksum, on one line."""
-    listed = ", ".join(f"{count:,} {key.replace('_', ' ')}" for key, count in counts.items())
-    console.print(f"{name}: {listed}; sha256 {checksum}", highlight=False, soft_wrap=True)
+def print_data(run_dir: Path, console: Console) -> None:
+    """The dataset's counts and checksum as the run's config has them, and its folder."""
+    data = Run.existing(run_dir).config()["dataset"]
+    listed = ", ".join(f"{n:,} {key.replace('_', ' ')}" for key, n in data["counts"].items())
+    console.print(
+        f"{data['name']}: {listed}; sha256 {data['sha256']}\nrun folder: {run_dir}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_result(metrics: Mapping[str, Any], console: Console) -> None:

@@ -160,12 +160,10 @@ class Settings:
         for key in values:
             if key not in names:
                 raise unknown("setting", key, names)
-        return cls(
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in values.items()
-            }
-        )
+        chosen: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**chosen)
 
 
 def default_batch_size(num_pairs: int) -> int:

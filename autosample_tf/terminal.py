@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -58,18 +59,25 @@ def make_console(quiet: bool) -> Console:
 
 
 @contextmanager
-def reporting(console: Console) -> Iterator[Callable[[str, int], Any]]:
-    """Makes each stage's report, and gives the terminal back however it ends."""
-    from autosample_tf.progress import Report
+def reporting(console: Console, run_dir: Path) -> Iterator[Callable[[str, int], Any]]:
+    """Makes each stage's report, and gives the terminal back however it ends.
+
+    Before the first it prints what the run's `config.json` says of the data.
+    """
+    from autosample_tf.progress import Report, print_data
 
     reports: list[Report] = []
 
     def report(stage: str, epochs: int) -> Report:
+        if not reports:
+            print_data(run_dir, console)
         reports.append(Report(stage, epochs, console))
         return reports[-1]
 
     try:
         yield report
+        if not reports:  # a finished run, resumed
+            print_data(run_dir, console)
     finally:
         for each in reports:
             each.close()

@@ -18,9 +18,9 @@ from small_runs import LEAST, fingerprints, flags
 
 from autosample_tf import training
 from autosample_tf.cli import main
-from autosample_tf.terminal import reporting
 from autosample_tf.errors import InputError
 from autosample_tf.runs import Run
+from autosample_tf.terminal import reporting
 
 SHOWS_WHERE = "(`autosample-tf --debug …` shows where)"
 
@@ -83,12 +83,12 @@ def test_an_interruption_ends_in_one_line_and_lets_go_of_the_folder(
         pass
 
 
-def test_a_bar_gives_the_terminal_back_when_training_fails() -> None:
+def test_a_bar_gives_the_terminal_back_when_training_fails(whole_run: Path) -> None:
     console = Console(force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
     reports = []
 
     def fail_in_training() -> None:
-        with reporting(console) as reporter:
+        with reporting(console, whole_run) as reporter:
             reports.append(reporter("search", 1))
             reports[0].on_train_begin()
             assert reports[0]._bar.live.is_started

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from autosample_tf.progress import Report, print_counts, print_result
+from autosample_tf.progress import Report, print_data, print_result
+from autosample_tf.runs import Run
 from autosample_tf.settings import STANDARD_SET
 
 LOGS = {"loss": 0.69314, "seconds": 1.25, "ndcg@20": 0.12345, "recall@20": 0.5}
@@ -68,11 +70,14 @@ def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
     assert "\x1b" not in line
 
 
-def test_counts_and_checksum_are_one_line() -> None:
+def test_the_data_is_told_as_the_runs_config_has_it(tmp_path: Path) -> None:
+    counts = {"users": 29858, "test_items_never_in_train": 2}
+    data = {"name": "gowalla", "counts": counts, "sha256": "ab" * 32}
+    Run(tmp_path).start({"dataset": data}, resume=False)
     out = console(terminal=False, width=40)
-    print_counts({"users": 29858, "test_items_never_in_train": 2}, "ab" * 32, "gowalla", out)
+    print_data(tmp_path, out)
     wanted = f"gowalla: 29,858 users, 2 test items never in train; sha256 {'ab' * 32}\n"
-    assert text(out) == wanted
+    assert text(out) == f"{wanted}run folder: {tmp_path}\n"
 
 
 @pytest.mark.parametrize("cutoffs", [(20,), (5, 10, 20, 50)])

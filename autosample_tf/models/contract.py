@@ -47,6 +47,7 @@ class Recommender(Protocol):
     num_users: int
     num_items: int
     dim: int
+    trainable_variables: list[tf.Variable]
 
     def propagate(self) -> State:
         """Whatever is computed once a step from the parameters alone."""

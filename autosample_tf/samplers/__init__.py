@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable
+from typing import Any
 
 from autosample_tf.errors import InputError, expected, unknown
 from autosample_tf.samplers.contract import Card, Context, Negatives, Pool, Sampler
@@ -102,7 +103,7 @@ def _parse_value(what: str, text: str, default: object) -> object:
     """The text as a value of its default's type; as it is where there is no telling one."""
     if default is None or default is inspect.Parameter.empty:
         return text
-    kind = type(default)
+    kind: Any = type(default)
     try:
         return {"True": True, "False": False}[text] if kind is bool else kind(text)
     except (KeyError, ValueError) as error:
