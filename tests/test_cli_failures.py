@@ -72,7 +72,7 @@ def test_an_interruption_ends_in_one_line_and_lets_go_of_the_folder(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_search_stage", interrupt)
+    monkeypatch.setattr(training, "search_stage", interrupt)
     run_dir = tmp_path / "run"
     arguments = ["search", "--dataset", small_data, *flags(LEAST), "--run-dir", run_dir]
     line = told_in_one_line(command(*arguments))
