@@ -24,7 +24,7 @@ import tensorflow_recommenders as tfrs
 
 from autosample_tf import losses, mixture
 from autosample_tf.errors import expected, unknown
-from autosample_tf.heldout import HeldOutPositives, alignment, log_rank
+from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
@@ -32,16 +32,12 @@ from autosample_tf.randomness import Draws
 from autosample_tf.samplers import Sampler, build_samplers
 from autosample_tf.sampling import (
     SampledBatch,
+    mean_over_batch,
     sample_batch,
     sampler_embeddings,
     sampler_losses,
 )
 from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET, TEMPERATURES
-
-# The held-out loss reads some this many rows of a batch, against this many shared items:
-# enough for a mean over hundreds of steps.
-_SIGNAL_ROWS = 512
-_SIGNAL_ITEMS = 1024
 
 
 class AutoSample(tfrs.Model):
@@ -98,7 +94,8 @@ class AutoSample(tfrs.Model):
         self._warmup_steps = warmup_steps if objective == "validation" else 0
         self._pairwise_loss = losses.PAIRWISE[loss]
         self._positives = PairSet(train)
-        self._held_out = HeldOutPositives(validation) if validation is not None else None
+        if objective == "validation":
+            self._signal = ValidationSignal(model, validation, self._pairwise_loss)
         for sampler in self.samplers:
             sampler.build(train, model.dim)
         self.logits = tf.Variable(
@@ -128,6 +125,11 @@ class AutoSample(tfrs.Model):
         """The mixture as it stands: each survivor's weight, summing to 1."""
         weights = self._mixture_weights().numpy()
         return {self.specs[k]: float(weights[k]) for k in self._active}
+
+    def refresh_samplers(self) -> None:
+        """Calls `refresh` of every active sampler: once an epoch, by `RefreshSamplers`."""
+        for k in self._active:
+            self.samplers[k].refresh()
 
     def drop(self, specs: Iterable[str]) -> None:
         """Takes samplers out of the mixture; the next step is traced without them.
@@ -209,7 +211,7 @@ class AutoSample(tfrs.Model):
             batch.triples, batch.weights * tf.matmul(fixed, batch.owners, transpose_b=True)
         )
         has_negative = tf.cast(tf.reduce_any(batch.available, axis=1), tf.float32)
-        loss = _average(mixed + self.l2 * norms, example_weight * has_negative)
+        loss = mean_over_batch(mixed + self.l2 * norms, example_weight * has_negative)
         auxiliary = tf.reduce_sum(tf.stop_gradient(weights) * batch.auxiliary_losses)
         return loss + tf.nn.scale_regularization_loss(auxiliary)
 
@@ -233,41 +235,18 @@ class AutoSample(tfrs.Model):
         and forget, so a sampler whose time comes later can come back; the alignments' own
         gradient through the softmax cannot bring back what it once drove to 0.
         """
-        alignments = self._alignment(batch, example_weight)
+        alignments = self._signal.alignments(batch, example_weight)
         places = tf.constant(self._active)[:, None]
         full = tf.scatter_nd(places, alignments, tf.shape(self.logits))
         target = mixture.standardize(full, self.active_mask)
         gradient = tf.where(self.active_mask, self.logits - target, 0.0)
         return gradient / tf.distribute.get_strategy().num_replicas_in_sync
 
-    def _alignment(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
-        """<grad V, grad l_k> of each active sampler, V being the held-out loss."""
-        model, context = self.model, batch.context
-        items, present = self._held_out.draw(context.users, context.draws)
-        # A stride, not the first rows: replicas together then read the rows that one would.
-        stride = max(1, context.draws.global_batch_size // _SIGNAL_ROWS)
-        batch, weight = batch.every(stride), example_weight[::stride]
-        positives = tf.stop_gradient(context.embed(items[::stride]))
-        shared = context.draws.shared_integers("signal", _SIGNAL_ITEMS, model.num_items)
-        shared = tf.stop_gradient(context.embed(shared))
-
-        def held_out_loss(users: tf.Tensor) -> tf.Tensor:
-            scores = model.score(users, positives), model.score_all(users, shared)
-            values = log_rank(*scores, model.num_items)
-            return _average(values, weight * present[::stride])
-
-        def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
-            per_sampler = sampler_losses(model, batch, users, self._pairwise_loss)
-            return _average(per_sampler, weight[:, None])
-
-        triples = batch.triples
-        return alignment(triples.users, triples.user_embeddings, held_out_loss, losses_of_samplers)
-
     def _record(
         self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        means = _average(per_sampler, example_weight[:, None]) * replicas
+        means = mean_over_batch(per_sampler, example_weight[:, None]) * replicas
         self.loss_mean.update_state(loss * replicas)
         self.sampler_loss_means.update_state(
             tf.scatter_nd(tf.constant(self._active)[:, None], means, tf.shape(self.logits))
@@ -278,12 +257,6 @@ class AutoSample(tfrs.Model):
             logs[f"loss/{self.specs[k]}"] = sampler_losses_so_far[k]
             logs[f"weight/{self.specs[k]}"] = weights[k]
         return logs
-
-
-def _average(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
-    """Mean over the rows of the global batch of values [batch, …] times weights."""
-    rows = values.shape[0] * tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.reduce_sum(values * example_weight, axis=0) / rows
 
 
 def _check(

@@ -57,6 +57,13 @@ class StopOnDivergence(tf.keras.callbacks.Callback):
                 )
 
 
+class RefreshSamplers(tf.keras.callbacks.Callback):
+    """Lets every active sampler renew what it renews once an epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
+        self.model.refresh_samplers()
+
+
 class EvaluateEpoch(tf.keras.callbacks.Callback):
     """Puts the epoch's number, its seconds and the held-out metrics into the logs.
 

@@ -15,9 +15,59 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.models import Recommender
 from autosample_tf.randomness import Draws
+from autosample_tf.sampling import PairwiseLoss, SampledBatch, mean_over_batch, sampler_losses
 
+# The held-out loss reads some this many rows of a batch, against this many shared items:
+# enough for a mean over hundreds of steps.
+_ROWS = 512
+_ITEMS = 1024
 _SHARPNESS = 16.0  # of a step from 0 to 1, per standard deviation of a user's scores
+
+
+class ValidationSignal:
+    """How much each sampler's gradient helps held-out positives of the batch's users.
+
+    Args:
+      model: what is trained.
+      held_out: the positives to help.
+      pairwise_loss: the samplers' loss.
+    """
+
+    def __init__(self, model: Recommender, held_out: Interactions, pairwise_loss: PairwiseLoss):
+        self._model, self._pairwise_loss = model, pairwise_loss
+        self._held_out = HeldOutPositives(held_out)
+
+    def alignments(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
+        """<grad V, grad l_k> of each sampler of `batch`, V being the held-out loss.
+
+        Args:
+          batch: a step's negatives.
+          example_weight: [batch].
+
+        Returns:
+          [num_samplers].
+        """
+        model, context = self._model, batch.context
+        items, present = self._held_out.draw(context.users, context.draws)
+        # A stride, not the first rows: replicas together then read the rows that one would.
+        stride = max(1, context.draws.global_batch_size // _ROWS)
+        batch, weight = batch.every(stride), example_weight[::stride]
+        positives = tf.stop_gradient(context.embed(items[::stride]))
+        shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
+        shared = tf.stop_gradient(context.embed(shared))
+
+        def held_out_loss(users: tf.Tensor) -> tf.Tensor:
+            scores = model.score(users, positives), model.score_all(users, shared)
+            return mean_over_batch(log_rank(*scores, model.num_items), weight * present[::stride])
+
+        def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
+            per_sampler = sampler_losses(model, batch, users, self._pairwise_loss)
+            return mean_over_batch(per_sampler, weight[:, None])
+
+        triples = batch.triples
+        return alignment(triples.users, triples.user_embeddings, held_out_loss, losses_of_samplers)
 
 
 class HeldOutPositives:

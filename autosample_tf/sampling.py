@@ -179,3 +179,14 @@ def sampler_embeddings(batch: SampledBatch) -> tf.Tensor:
     """Each sampler's negative, the `weights`-mean of its several: [batch, samplers, dim]."""
     shares = batch.weights[:, :, None] * batch.owners[None, :, :]  # [batch, M, samplers]
     return tf.matmul(shares, batch.embeddings, transpose_a=True)
+
+
+def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
+    """Mean over the rows of the global batch of values times weights, this replica's share.
+
+    Args:
+      values: [batch, …], this replica's rows.
+      example_weight: [batch, …], see `pipeline.training_batches`.
+    """
+    rows = values.shape[0] * tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.reduce_sum(values * example_weight, axis=0) / rows

@@ -23,6 +23,7 @@ from autosample_tf.callbacks import (
     KeepBest,
     KeepEpoch,
     Record,
+    RefreshSamplers,
     StopOnDivergence,
     read_parameters,
     write_parameters,
@@ -239,6 +240,7 @@ def _fit(
     if done < epochs and not any(stopped):
         callbacks = [
             StopOnDivergence(),
+            RefreshSamplers(),
             EvaluateEpoch(evaluator),
             *choices,
             Record(history, run.tensorboard / stage),

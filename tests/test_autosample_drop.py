@@ -11,7 +11,7 @@ import tensorflow as tf
 from test_autosample_logits import Spy
 from worlds import toy_held_out, toy_model, toy_train
 
-from autosample_tf import autosample as autosample_module
+from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.pipeline import training_batches
@@ -120,7 +120,7 @@ def test_the_last_sampler_cannot_be_dropped() -> None:
 
 def test_with_one_survivor_no_signal_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy()
-    monkeypatch.setattr(autosample_module, "alignment", spy)
+    monkeypatch.setattr(heldout_module, "alignment", spy)
     autosample = build("rns", "dns:pool=6")
     fit(autosample)
     calls, logits = spy.calls, autosample.logits.numpy()

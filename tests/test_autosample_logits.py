@@ -21,7 +21,7 @@ from worlds import (
     toy_train,
 )
 
-from autosample_tf import autosample as autosample_module
+from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
 from autosample_tf.heldout import alignment
 from autosample_tf.models import MF
@@ -175,7 +175,7 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     spy = Spy()
-    monkeypatch.setattr(autosample_module, "alignment", spy)
+    monkeypatch.setattr(heldout_module, "alignment", spy)
     return spy
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_runs import parameters
+from small_runs import LEAST, parameters
 
+import autosample_tf
 from autosample_tf.callbacks import (
     BackUp,
     DropSamplers,
@@ -26,6 +27,7 @@ from autosample_tf.callbacks import (
 from autosample_tf.errors import InputError
 from autosample_tf.models import MF
 from autosample_tf.runs import History
+from autosample_tf.samplers.uniform import RNS
 
 Weights = dict[str, float]
 
@@ -336,3 +338,11 @@ def test_one_checkpoint_is_kept_and_tells_how_many_epochs_are_done(tmp_path: Pat
     other = Trained(2.0)
     assert BackUp(other, tmp_path).restore() == 3
     assert (float(other.value), other.restored) == (12.0, 1)
+
+
+def test_active_samplers_are_refreshed_once_an_epoch(small_data: Path, tmp_path: Path) -> None:
+    refreshed: list[RNS] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RNS, "refresh", lambda self: refreshed.append(self))
+        autosample_tf.search(str(small_data), LEAST, run_dir=tmp_path / "run")
+    assert len(refreshed) == LEAST.search_epochs + LEAST.retrain_epochs
