@@ -149,7 +149,7 @@ def _missing(known: Facts, path: Path) -> InputError:
         f"items, {known.train_pairs} train and {known.test_pairs} test pairs",
         received=f"no {path.name} there",
         remedy=f"Get them from GitHub's {known.homepage}, put them there or elsewhere, and name "
-        f"the place by data_dir or {DATA_VARIABLE}.",
+        f"the place by --data-dir (data_dir=… in Python) or {DATA_VARIABLE}.",
     )
 
 
