@@ -159,7 +159,8 @@ def test_missing_files_are_refused_with_what_to_put_where(tmp_path):
     for part in (tmp_path / "gowalla", *known.checksums.values(), "29858 users", "40981 items"):
         assert str(part) in message
     assert "810128 train and 217242 test pairs; received no train.txt there" in message
-    assert "data_dir or AUTOSAMPLE_TF_DATA" in message
+    assert "--data-dir" in message
+    assert "AUTOSAMPLE_TF_DATA" in message
 
 
 def test_one_missing_file_is_named(tiny, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions
 from autosample_tf.randomness import Draws
 
@@ -152,6 +153,13 @@ class Sampler(tf.Module):
         name = own.card.name if registered else f"{own.__module__}:{own.__qualname__}"
         options = ",".join(f"{key}={value}" for key, value in self.options().items())
         return f"{name}:{options}" if options else name
+
+
+def check_pool(name: str, pool: int) -> int:
+    """The pool, or an `InputError` where a sampler asks for no candidate."""
+    if pool < 1:
+        raise expected(f"{name}'s pool of at least 1", received=pool, remedy="Raise it.")
+    return pool
 
 
 def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

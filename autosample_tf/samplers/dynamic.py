@@ -16,6 +16,7 @@ from autosample_tf.samplers.contract import (
     Context,
     Negatives,
     Sampler,
+    check_pool,
     one_hardest,
     pick,
     row_weight,
@@ -38,7 +39,7 @@ class DNS(Sampler):
 
     def __init__(self, pool: int = 32):
         super().__init__()
-        self.pool = _check_pool("dns", pool)
+        self.pool = check_pool("dns", pool)
 
     def sample(self, context: Context) -> Negatives:
         return one_hardest(context.pool.first(self.pool))
@@ -62,7 +63,7 @@ class DNSMN(Sampler):
 
     def __init__(self, pool: int = 32, top: int = 5):
         super().__init__()
-        self.pool = _check_pool("dns-mn", pool)
+        self.pool = check_pool("dns-mn", pool)
         if not 1 <= top <= pool:
             raise expected(f"dns-mn's top in [1, {pool}]", received=top, remedy="Change it.")
         self.top = top
@@ -97,7 +98,7 @@ class SoftmaxDNS(Sampler):
 
     def __init__(self, pool: int = 32, temperature: float = 1.0):
         super().__init__()
-        self.pool = _check_pool("softmax-dns", pool)
+        self.pool = check_pool("softmax-dns", pool)
         if not temperature > 0:
             raise expected(
                 "softmax-dns's temperature above 0", received=temperature, remedy="Raise it."
@@ -116,9 +117,3 @@ class SoftmaxDNS(Sampler):
         return Negatives(
             pick(pool.items, column), row_weight(pool.allowed), log_q=pick(log_q, column)
         )
-
-
-def _check_pool(name: str, pool: int) -> int:
-    if pool < 1:
-        raise expected(f"{name}'s pool of at least 1", received=pool, remedy="Raise it.")
-    return pool

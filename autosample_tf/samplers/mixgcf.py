@@ -9,8 +9,14 @@ mixed candidate is then `dns`'s.
 
 from __future__ import annotations
 
-from autosample_tf.errors import expected
-from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler, one_hardest
+from autosample_tf.samplers.contract import (
+    Card,
+    Context,
+    Negatives,
+    Sampler,
+    check_pool,
+    one_hardest,
+)
 
 
 class MixGCF(Sampler):
@@ -29,9 +35,7 @@ class MixGCF(Sampler):
 
     def __init__(self, pool: int = 32):
         super().__init__()
-        if pool < 1:
-            raise expected("mixgcf's pool of at least 1", received=pool, remedy="Raise it.")
-        self.pool = pool
+        self.pool = check_pool("mixgcf", pool)
 
     def sample(self, context: Context) -> Negatives:
         hardest = one_hardest(context.pool.first(self.pool))
