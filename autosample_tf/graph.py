@@ -1,7 +1,7 @@
 """The user-item graph's symmetrically normalised adjacency and its fast product.
 
 A = D^-1/2 [[0, R], [R^T, 0]] D^-1/2 over users, then items (He et al., "LightGCN",
-SIGIR 2020, section 3.1.2). The product runs on TensorFlow's CSR kernel, ten times as fast
+SIGIR 2020). The product runs on TensorFlow's CSR kernel, ten times as fast
 on a CPU as `tf.sparse.sparse_dense_matmul`. That kernel knows float32 and float64, does
 not run under XLA, and its handle cannot go into a SavedModel.
 """

@@ -2,8 +2,7 @@
 
 One step of descent on sum_k p_k l_k changes a held-out loss V, to first order in the
 learning rate, by -rate * sum_k p_k <grad V, grad l_k>: the one-step-unrolled bilevel
-gradient of DARTS (Liu et al., ICLR 2019, section 2.3, its first-order form) with samplers
-in the place of operations. The inner products are taken at the users' representations,
+gradient of DARTS (Liu, Simonyan & Yang, ICLR 2019) with samplers in the place of operations. The inner products are taken at the users' representations,
 which every pair of a user shares; on MF they are exactly those of the user table.
 """
 

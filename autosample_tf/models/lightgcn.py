@@ -1,8 +1,8 @@
 """LightGCN: matrix factorization whose vectors are smoothed over the user-item graph.
 
 He et al., "LightGCN: Simplifying and Powering Graph Convolution Network for
-Recommendation", SIGIR 2020: E^(l+1) = A E^(l) (equation 8), and the representation is
-the layers' plain mean, alpha_l = 1 / (L + 1) (section 3.1.2). L2 falls on E^(0) only.
+Recommendation", SIGIR 2020: E^(l+1) = A E^(l), and the representation is
+the layers' plain mean, alpha_l = 1 / (L + 1). L2 falls on E^(0) only.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """MixGCF's positive mixing: negatives synthesized between a hard item and the positive.
 
 Huang et al., "MixGCF: An Improved Training Method for Graph Neural Network-based
-Recommender Systems", KDD 2021, section 3.2.1 (equation 3): every candidate is mixed with
-the positive, e' = a e_p + (1 - a) e_c with a ~ U(0, 1), and the hardest is kept. One `a`
-an example for all candidates, as in the authors' code: with a dot product the hardest
-mixed candidate is then `dns`'s.
+Recommender Systems", KDD 2021, positive mixing: every candidate is mixed with the
+positive, e' = a e_p + (1 - a) e_c with a ~ U(0, 1), and the hardest is kept. One `a` an
+example for all candidates, as in the authors' code: with a dot product the hardest mixed
+candidate is then `dns`'s.
 """
 
 from __future__ import annotations
