@@ -2,8 +2,9 @@
 
 One step of descent on sum_k p_k l_k changes a held-out loss V, to first order in the
 learning rate, by -rate * sum_k p_k <grad V, grad l_k>: the one-step-unrolled bilevel
-gradient of DARTS (Liu, Simonyan & Yang, ICLR 2019) with samplers in the place of operations. The inner products are taken at the users' representations,
-which every pair of a user shares; on MF they are exactly those of the user table.
+gradient of DARTS (Liu, Simonyan & Yang, ICLR 2019) with samplers in the place of
+operations. The inner products are taken at the users' representations, which every pair of
+a user shares; on MF they are exactly those of the user table.
 """
 
 from __future__ import annotations
