@@ -158,6 +158,11 @@ class Dataset:
     def num_items(self) -> int:
         return self.train.num_items
 
+    @functools.cached_property
+    def seen(self) -> Interactions:
+        """Train and validation pairs: what rankings on test and for users leave out."""
+        return self.train.union(self.valid) if self.valid is not None else self.train
+
     @property
     def splits(self) -> dict[str, Interactions]:
         """The splits that are there, by name, in the order train, valid, test."""

@@ -47,7 +47,6 @@ def training_batches(
         places = (step % steps) * batch_size + rows
         real = places < num_pairs
         order = _shuffled(tf.minimum(places, num_pairs - 1), num_pairs, seed, step // steps)
-        order = tf.ensure_shape(order, [batch_size])
         weight = tf.cast(real, tf.float32)
         return {
             "user": tf.gather(users, order),

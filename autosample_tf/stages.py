@@ -195,12 +195,11 @@ def _refit(
     reporter: Reporter | None,
 ) -> Recommender:
     """Trains on train and validation together for as many epochs as were best."""
-    pairs = data.train.union(data.valid)
-    model = _initialized(settings, pairs, origin, result)
+    model = _initialized(settings, data.seen, origin, result)
     if epochs:
         _fit(
-            _fixed_mixture(model, pairs, settings, result, "refit"),
-            pairs,
+            _fixed_mixture(model, data.seen, settings, result, "refit"),
+            data.seen,
             settings,
             stage="refit",
             folder=run.retrain / "refit",
@@ -265,8 +264,7 @@ def _fit(
 
 def _measure(model: Recommender, data: Dataset, settings: Settings) -> dict[str, float]:
     """The test metrics. Nothing may be chosen after this."""
-    seen = data.train.union(data.valid)
-    return Evaluator(model, data.test, seen, settings.top_k).mean()
+    return Evaluator(model, data.test, data.seen, settings.top_k).mean()
 
 
 def build(settings: Settings, pairs: Interactions) -> Recommender:

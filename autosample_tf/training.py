@@ -123,7 +123,7 @@ def retrain(
     run = Run(run_dir)
     with run.locked():
         config = _config("retrain", source, data, settings, split_seed)
-        run.start({**config, "searched": _relative(origin.path, run.path)}, resume=resume)
+        run.start({**config, "searched": os.path.relpath(origin.path, run.path)}, resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
         return retrain_stage(run, origin, data, settings, result, reporter)
@@ -178,15 +178,17 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     settings = _stored_settings(run)
     data = _load(source or _source_of(run), settings, run.config()["split_seed"])
     _check_same_data(run, data)
-    seen = data.train.union(data.valid)
-    model = build(settings, seen if settings.refit else data.train)
+    model = build(settings, data.seen if settings.refit else data.train)
     read_parameters(model, run.retrain / "parameters")
-    return TrainedRun(run, settings, data, model, seen)
+    return TrainedRun(run, settings, data, model, data.seen)
+
+
+def _as_source(source: str | Source | Dataset) -> Source | Dataset:
+    return Source(source) if isinstance(source, str) else source
 
 
 def _load(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
-    if isinstance(source, str):
-        source = Source(source)
+    source = _as_source(source)
     data = source.load(split_seed) if isinstance(source, Source) else source
     return with_validation(data, settings.valid_fraction, seed=split_seed)
 
@@ -198,8 +200,7 @@ def _config(
     settings: Settings,
     split_seed: int,
 ) -> dict[str, Any]:
-    if isinstance(source, str):
-        source = Source(source)
+    source = _as_source(source)
     return {
         "command": command,
         "source": dataclasses.asdict(source) if isinstance(source, Source) else None,
@@ -262,7 +263,3 @@ def _changed_settings(origin: Run, changes: Mapping[str, Any]) -> Settings:
                 remedy="Search again to change it.",
             )
     return dataclasses.replace(_stored_settings(origin), **changes)
-
-
-def _relative(path: Path, start: Path) -> str:
-    return os.path.relpath(path, start)
