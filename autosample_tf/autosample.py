@@ -28,10 +28,12 @@ from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
+from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
-from autosample_tf.samplers import Sampler, build_samplers
+from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.sampling import (
     SampledBatch,
+    Step,
     mean_over_batch,
     sample_batch,
     sampler_embeddings,
@@ -52,6 +54,7 @@ class AutoSample(tfrs.Model):
       samplers: specs or samplers, the candidates.
       objective: what the logits learn from, one of `OBJECTIVES`.
       validation: held-out pairs, needed by the objective `validation`.
+      given: negatives that the data brings along, for the sampler `given`.
       weights: the mixture to begin with, by spec; None: equal weights.
       loss: a name in `losses.PAIRWISE`.
       mixing: `loss`, sum_k p_k l_k; or `instance`, the loss of sum_k p_k e_k.
@@ -61,7 +64,10 @@ class AutoSample(tfrs.Model):
       warmup_steps: under `validation`, steps during which the weights stay equal while the
         logits gather evidence. Once the weights lean to a sampler the model has what it
         gives, and the others look better than they are.
+      total_steps: after how many steps training is done, for samplers that change as it
+        goes on; None: it never progresses.
       logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
+      sampler_optimizer: of the samplers' own trainable variables; None: `RowSparseAdam`.
       seed: of every random number in the step.
 
     Raises:
@@ -76,13 +82,16 @@ class AutoSample(tfrs.Model):
         samplers: Iterable[str | Sampler] = STANDARD_SET,
         objective: str = "validation",
         validation: Interactions | None = None,
+        given: Interactions | None = None,
         weights: Mapping[str, float] | None = None,
         loss: str = "bpr",
         mixing: str = "loss",
         temperature: float | None = None,
         l2: float = 0.0,
         warmup_steps: int = 0,
+        total_steps: int | None = None,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
+        sampler_optimizer: tf.keras.optimizers.Optimizer | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -92,12 +101,13 @@ class AutoSample(tfrs.Model):
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._warmup_steps = warmup_steps if objective == "validation" else 0
+        self._total_steps = total_steps
         self._pairwise_loss = losses.PAIRWISE[loss]
         self._positives = PairSet(train)
         if objective == "validation":
             self._signal = ValidationSignal(model, validation, self._pairwise_loss)
         for sampler in self.samplers:
-            sampler.build(train, model.dim)
+            sampler.build(Feedback(train, given), model.dim)
         self.logits = tf.Variable(
             _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
         )
@@ -105,6 +115,9 @@ class AutoSample(tfrs.Model):
         self._active = tuple(range(len(self.samplers)))
         self.logits_optimizer = logits_optimizer or _default_logits_optimizer(objective)
         self.logits_optimizer.build([self.logits])
+        # Built for all samplers, dropped ones too: its slots keep their places in checkpoints.
+        self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
+        self.sampler_optimizer.build([v for s in self.samplers for v in s.trainable_variables])
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
@@ -121,6 +134,11 @@ class AutoSample(tfrs.Model):
         """The specs of the samplers that are still trained under."""
         return [self.specs[k] for k in self._active]
 
+    @property
+    def active_samplers(self) -> list[Sampler]:
+        """The samplers that are still trained under, in the candidates' order."""
+        return [self.samplers[k] for k in self._active]
+
     def weights_by_spec(self) -> dict[str, float]:
         """The mixture as it stands: each survivor's weight, summing to 1."""
         weights = self._mixture_weights().numpy()
@@ -128,8 +146,8 @@ class AutoSample(tfrs.Model):
 
     def refresh_samplers(self) -> None:
         """Calls `refresh` of every active sampler: once an epoch, by `RefreshSamplers`."""
-        for k in self._active:
-            self.samplers[k].refresh()
+        for sampler in self.active_samplers:
+            sampler.refresh()
 
     def drop(self, specs: Iterable[str]) -> None:
         """Takes samplers out of the mixture; the next step is traced without them.
@@ -156,41 +174,48 @@ class AutoSample(tfrs.Model):
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The mixture's loss on a batch of `pipeline.training_batches`, a scalar."""
-        batch = self._sample(inputs)
+        batch = self.sample(inputs)
         return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
 
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
         with tf.GradientTape() as tape:
             tape.watch(self.logits)
-            batch = self._sample(data)
+            batch = self.sample(data)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
         variables = self.model.trainable_variables
-        *gradients, logits_gradient = tape.gradient(loss, [*variables, self.logits])
+        own = [v for sampler in self.active_samplers for v in sampler.trainable_variables]
+        gradients, own_gradients, logits_gradient = tape.gradient(
+            loss, [variables, own, self.logits]
+        )
         if self._is_searching():
             if self.objective == "validation":
                 logits_gradient = self._validation_gradient(batch, data["weight"])
             self.logits_optimizer.apply_gradients([(logits_gradient, self.logits)])
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        for k, negatives in zip(self._active, batch.negatives, strict=True):
-            self.samplers[k].update(batch.context, negatives)
+        if own:
+            self.sampler_optimizer.apply_gradients(zip(own_gradients, own, strict=True))
+        for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
+            sampler.update(batch.context, negatives)
         return self._record(loss, per_sampler, data["weight"])
 
     def _is_searching(self) -> bool:
         return self.objective != "uniform" and len(self._active) > 1
 
-    def _sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
+    def sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
+        """What the active samplers answer on a batch of `pipeline.training_batches`."""
         rows = data["position"].shape[0]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return sample_batch(
-            self.model,
-            [self.samplers[k] for k in self._active],
-            users=data["user"],
-            positives=data["positive"],
-            train_pairs=self._positives,
-            draws=Draws(self.seed, data["position"], rows * replicas),
-        )
+        draws = Draws(self.seed, data["position"], rows * replicas)
+        step = Step(self._positives, draws, self._progress(draws.step), self._pairwise_loss)
+        return sample_batch(self.model, self.active_samplers, data, step)
+
+    def _progress(self, step: tf.Tensor) -> tf.Tensor:
+        if not self._total_steps:
+            return tf.constant(0.0)
+        done = tf.cast(step, tf.float32) / max(self._total_steps - 1, 1)
+        return tf.minimum(done, 1.0)
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
         users = batch.triples.user_embeddings

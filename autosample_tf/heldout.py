@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import Recommender
-from autosample_tf.randomness import Draws
+from autosample_tf.rows import RowDraws
 from autosample_tf.sampling import PairwiseLoss, SampledBatch, mean_over_batch, sampler_losses
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
@@ -37,7 +36,7 @@ class ValidationSignal:
 
     def __init__(self, model: Recommender, held_out: Interactions, pairwise_loss: PairwiseLoss):
         self._model, self._pairwise_loss = model, pairwise_loss
-        self._held_out = HeldOutPositives(held_out)
+        self._held_out = RowDraws(held_out)
 
     def alignments(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
         """<grad V, grad l_k> of each sampler of `batch`, V being the held-out loss.
@@ -50,7 +49,8 @@ class ValidationSignal:
           [num_samplers].
         """
         model, context = self._model, batch.context
-        items, present = self._held_out.draw(context.users, context.draws)
+        items, present = self._held_out.draw(context.users, context.draws.uniform("held-out", 1))
+        items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
         # A stride, not the first rows: replicas together then read the rows that one would.
         stride = max(1, context.draws.global_batch_size // _ROWS)
         batch, weight = batch.every(stride), example_weight[::stride]
@@ -68,33 +68,6 @@ class ValidationSignal:
 
         triples = batch.triples
         return alignment(triples.users, triples.user_embeddings, held_out_loss, losses_of_samplers)
-
-
-class HeldOutPositives:
-    """A random held-out item of each user, drawn in the graph."""
-
-    def __init__(self, held_out: Interactions):
-        self._first = tf.constant(held_out.offsets[:-1])
-        self._degrees = tf.constant(held_out.degrees.astype(np.float32))
-        self._items = tf.constant(held_out.items)
-
-    def draw(self, users: tf.Tensor, draws: Draws) -> tuple[tf.Tensor, tf.Tensor]:
-        """One held-out item a row, uniform among its user's.
-
-        Args:
-          users: [batch] int32.
-          draws: the step's random numbers.
-
-        Returns:
-          items [batch] int32, and [batch] float32: 1 where the user has any, else 0 (and
-          the item means nothing).
-        """
-        degrees = tf.gather(self._degrees, users)
-        uniform = draws.uniform("held-out", 1)[:, 0]
-        place = tf.minimum(tf.floor(uniform * degrees), tf.maximum(degrees - 1.0, 0.0))
-        index = tf.gather(self._first, users) + tf.cast(place, tf.int64)
-        index = tf.minimum(index, self._items.shape[0] - 1)
-        return tf.gather(self._items, index), tf.cast(degrees > 0, tf.float32)
 
 
 def log_rank(positive_scores: tf.Tensor, item_scores: tf.Tensor, num_items: int) -> tf.Tensor:

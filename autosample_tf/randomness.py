@@ -29,6 +29,11 @@ class Draws:
     positions: tf.Tensor
     global_batch_size: int
 
+    @property
+    def step(self) -> tf.Tensor:
+        """The step's number, from 0: a scalar int64."""
+        return self.positions[0] // self.global_batch_size
+
     def uniform(self, stream: str, n: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
         """[batch, n], uniform in [0, 1); equal streams give equal numbers.
 
@@ -62,5 +67,4 @@ class Draws:
         """[2] int64: a number of the run's seed and the stream, and the step's number."""
         digest = hashlib.blake2b(f"{self.seed}/{stream}".encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "little", signed=True)
-        step = self.positions[0] // self.global_batch_size
-        return tf.stack([tf.constant(number, tf.int64), step])
+        return tf.stack([tf.constant(number, tf.int64), self.step])

@@ -8,7 +8,8 @@ side by side, as columns.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +17,9 @@ import tensorflow as tf
 from autosample_tf.membership import PairSet
 from autosample_tf.models.contract import Recommender, State, Triples
 from autosample_tf.randomness import Draws
-from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool, Sampler
+from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
+
+PairwiseLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,33 +50,36 @@ class SampledBatch:
 
     def every(self, stride: int) -> SampledBatch:
         """Every stride-th row; `context` and `negatives` stay the whole batch's."""
+        rows = tf.range(
+            0, self.weights.shape[0], stride
+        )  # a gather copies whole rows: `[::n]` does not
+
+        def some(values: tf.Tensor) -> tf.Tensor:
+            return tf.gather(values, rows)
+
         fields = {
-            field.name: getattr(self.triples, field.name)[::stride]
+            field.name: some(getattr(self.triples, field.name))
             for field in dataclasses.fields(self.triples)
         }
         return dataclasses.replace(
             self,
             triples=Triples(**fields),
-            embeddings=self.embeddings[::stride],
-            weights=self.weights[::stride],
-            available=self.available[::stride],
-            scale=self.scale[::stride],
+            embeddings=some(self.embeddings),
+            weights=some(self.weights),
+            available=some(self.available),
+            scale=some(self.scale),
         )
 
 
 def sample_batch(
     model: Recommender,
     samplers: Sequence[Sampler],
-    *,
-    users: tf.Tensor,
-    positives: tf.Tensor,
-    train_pairs: PairSet,
-    draws: Draws,
+    data: Mapping[str, tf.Tensor],
+    step: Step,
 ) -> SampledBatch:
-    """Negatives of every sampler for a batch: users [batch], positives [batch]."""
-    state = model.propagate()
+    """Negatives of every sampler for a batch of `pipeline.training_batches`."""
     width = max(1, *(sampler.pool for sampler in samplers))
-    context = make_context(model, state, users, positives, train_pairs, draws, width)
+    context = make_context(model, model.propagate(), data, step, width)
     negatives = [sampler.sample(context) for sampler in samplers]
     items = tf.concat([answer.items for answer in negatives], axis=1)
     weights = tf.stop_gradient(tf.concat([answer.weights for answer in negatives], axis=1))
@@ -83,8 +89,8 @@ def sample_batch(
         axis=0,
     )
     triples = Triples(
-        users=users,
-        positives=positives,
+        users=context.users,
+        positives=context.positives,
         negatives=items,
         user_embeddings=context.user_embeddings,
         positive_embeddings=context.positive_embeddings,
@@ -109,16 +115,28 @@ def sample_batch(
     )
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What samplers are told of a step besides its batch.
+
+    Attributes:
+      train_pairs: the positives.
+      draws: the step's random numbers.
+      progress: scalar in [0, 1].
+      loss: of the mixture.
+    """
+
+    train_pairs: PairSet
+    draws: Draws
+    progress: tf.Tensor
+    loss: PairwiseLoss
+
+
 def make_context(
-    model: Recommender,
-    state: State,
-    users: tf.Tensor,
-    positives: tf.Tensor,
-    train_pairs: PairSet,
-    draws: Draws,
-    width: int,
+    model: Recommender, state: State, data: Mapping[str, tf.Tensor], step: Step, width: int
 ) -> Context:
     """What samplers see of a step, its pool of `width` candidates drawn and scored."""
+    users, positives = data["user"], data["positive"]
     user_embeddings = model.users(state, users)
     positive_embeddings = model.items(state, positives)
     fixed_users = tf.stop_gradient(user_embeddings)
@@ -126,20 +144,33 @@ def make_context(
     def embed(items: tf.Tensor) -> tf.Tensor:
         return model.items(state, items)
 
-    items = draws.integers("pool", width, model.num_items)
-    allowed = ~train_pairs.contains(users, items)
+    def layers() -> Layers:
+        return Layers(
+            users=model.user_layers(state, users),
+            positives=model.item_layers(state, positives),
+            queries=model.layer_queries(user_embeddings),
+            embed=lambda items: model.item_layers(state, items),
+            combine=model.combine,
+        )
+
+    items = step.draws.integers("pool", width, model.num_items)
+    allowed = ~step.train_pairs.contains(users, items)
     scores = model.score(fixed_users[:, None, :], tf.stop_gradient(embed(items)))
     return Context(
         users=users,
         positives=positives,
+        example_weight=data["weight"],
         user_embeddings=user_embeddings,
         positive_embeddings=positive_embeddings,
         positive_scores=model.score(fixed_users, tf.stop_gradient(positive_embeddings)),
         pool=Pool(items, allowed, tf.where(allowed, scores, LOWEST)),
-        draws=draws,
-        is_positive=train_pairs.contains,
+        progress=step.progress,
+        draws=step.draws,
+        is_positive=step.train_pairs.contains,
         embed=embed,
         score=model.score,
+        loss=step.loss,
+        layers=functools.cache(layers),
     )
 
 
@@ -153,9 +184,6 @@ def _with_synthesized(own: tf.Tensor, negatives: list[Negatives]) -> tf.Tensor:
         for gathered, answer in zip(tf.split(own, widths, axis=1), negatives, strict=True)
     ]
     return tf.concat(columns, axis=1)
-
-
-PairwiseLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def sampler_losses(

@@ -92,6 +92,7 @@ def search_stage(
     if (run.search / "result.json").is_file():
         return read_search_result(run)
     model = build(settings, data.train)
+    steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
     autosample = AutoSample(
         model,
         data.train,
@@ -102,8 +103,8 @@ def search_stage(
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
-        warmup_steps=settings.drop_warmup
-        * steps_per_epoch(data.train.num_pairs, settings.batch_size),
+        warmup_steps=settings.drop_warmup * steps,
+        total_steps=settings.search_epochs * steps,
         seed=stage_seed(settings, "search"),
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
@@ -293,6 +294,7 @@ def _fixed_mixture(
     model: Recommender, pairs: Interactions, settings: Settings, result: SearchResult, stage: str
 ) -> AutoSample:
     """The survivors under the weights that the search ended with."""
+    steps = steps_per_epoch(pairs.num_pairs, settings.batch_size)
     return AutoSample(
         model,
         pairs,
@@ -303,6 +305,7 @@ def _fixed_mixture(
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
+        total_steps=settings.retrain_epochs * steps,
         seed=stage_seed(settings, stage),
     )
 

@@ -1,57 +1,99 @@
-"""One training step in NumPy, float64, a pair at a time: what TensorFlow is held against."""
+"""One training step in NumPy, float64: what TensorFlow is held against.
+
+The loss is written out by hand, its gradient taken by central differences. What a sampler
+drew is given; how a synthesized negative follows from it is written out here again.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import numpy as np
 from worlds import Batch, to_dense
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import PairSet
-from autosample_tf.randomness import Draws
-from autosample_tf.sampling import sample_batch
+from autosample_tf.samplers import Context, Negatives, Sampler
+
+# The step's layers [num_layers, nodes, dim], users and positives [batch] as nodes, to the
+# negatives' representations [batch, n, dim].
+Synthesis = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass
 class Drawn:
-    """A sampler's negatives: each is share * positive + (1 - share) * item.
+    """A sampler's negatives on a batch.
 
     Attributes:
-      items: [batch, n]; weights: [batch, n]; shares: [batch, n]; scale: [batch].
+      items: [batch, n], as nodes.
+      weights: [batch, n].
+      scale: [batch].
+      synthesis: None: the items' own representations.
     """
 
     items: np.ndarray
     weights: np.ndarray
-    shares: np.ndarray
     scale: np.ndarray
+    synthesis: Synthesis | None
 
 
-def draw(autosample: AutoSample, batch: Batch, train: Interactions) -> list[Drawn]:
+def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
     """What the samplers answer on this batch."""
-    sampled = sample_batch(
-        autosample.model,
-        [s for s in autosample.samplers if s.spec in autosample.survivors],
-        users=batch["user"],
-        positives=batch["positive"],
-        train_pairs=PairSet(train),
-        draws=Draws(autosample.seed, batch["position"], batch["user"].shape[0]),
-    )
-    context = sampled.context
-    answers = []
-    for negatives in sampled.negatives:
-        shares = np.zeros(negatives.items.shape)
-        if negatives.embeddings is not None:
-            # e = a p + (1 - a) c: a is where e projects to on the way from c to p.
-            item = context.embed(negatives.items).numpy().astype(float)
-            way = context.positive_embeddings.numpy()[:, None, :] - item
-            gone = negatives.embeddings.numpy() - item
-            shares = (gone * way).sum(-1) / np.maximum((way * way).sum(-1), 1e-30)
-        scale = np.ones(len(shares)) if negatives.scale is None else negatives.scale.numpy()
-        weights = negatives.weights.numpy().astype(float)
-        answers.append(Drawn(negatives.items.numpy(), weights, shares, scale.astype(float)))
-    return answers
+    sampled = autosample.sample(batch)
+    first_item = autosample.model.num_users
+    drawn = []
+    for sampler, negatives in zip(autosample.active_samplers, sampled.negatives, strict=True):
+        scale = np.ones(len(batch["user"])) if negatives.scale is None else negatives.scale
+        drawn.append(
+            Drawn(
+                items=negatives.items.numpy() + first_item,
+                weights=negatives.weights.numpy().astype(float),
+                scale=np.asarray(scale, float),
+                synthesis=synthesis_of(sampler, sampled.context, negatives, first_item),
+            )
+        )
+    return drawn
+
+
+def synthesis_of(
+    sampler: Sampler, context: Context, negatives: Negatives, first_item: int
+) -> Synthesis | None:
+    """How the sampler's negatives follow from the layers, on what it drew."""
+    if negatives.embeddings is None:
+        return None
+    hardest = hardest_by_hand(sampler.pool, context) + first_item  # [batch, layers]
+    layer = np.arange(hardest.shape[1])
+    if sampler.card.name == "mixgcf":
+        share = context.draws.uniform(sampler.spec, len(layer)).numpy()[:, :, None]
+
+        def mixed(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
+            p = layers[:, positives].transpose(1, 0, 2)
+            return (share * p + (1 - share) * layers[layer, hardest]).mean(axis=1)[:, None]
+
+        return mixed
+    assert sampler.card.name == "dins"
+
+    def by_dimension(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        p, h = layers[:, positives].transpose(1, 0, 2), layers[layer, hardest]
+        q = layers.mean(axis=0)[users][:, None]
+        up, down = np.exp(q * h), sampler.alpha * np.exp(q * p)
+        return ((down * p + up * h) / (up + down)).mean(axis=1)[:, None]
+
+    return by_dimension
+
+
+def hardest_by_hand(pool: int, context: Context) -> np.ndarray:
+    """[batch, layers]: the allowed item of the pool that is nearest to the user there."""
+    items, allowed = context.pool.items.numpy()[:, :pool], context.pool.allowed.numpy()[:, :pool]
+    layers, users = context.layers().embed(items).numpy(), context.user_embeddings.numpy()
+    best = np.zeros((len(items), layers.shape[2]), int)
+    for b in range(len(items)):
+        for layer in range(layers.shape[2]):
+            scores = np.where(allowed[b], layers[b, :, layer] @ users[b], -np.inf)
+            best[b, layer] = items[b, scores.argmax()]
+    return best
 
 
 def parameters(model: object) -> np.ndarray:
@@ -59,8 +101,8 @@ def parameters(model: object) -> np.ndarray:
     return np.concatenate([model.user_table.numpy(), model.item_table.numpy()]).astype(float)
 
 
-def mean_of_layers(train: Interactions, layers: int) -> np.ndarray:
-    """The matrix 1/(L+1) sum_l A^l; of 0 layers (MF) the identity."""
+def powers_of_adjacency(train: Interactions, layers: int) -> np.ndarray:
+    """The matrices A^0 to A^L [L + 1, nodes, nodes]; of 0 layers (MF) the identity alone."""
     liked = to_dense(train).astype(float)
     links = np.block(
         [
@@ -71,8 +113,7 @@ def mean_of_layers(train: Interactions, layers: int) -> np.ndarray:
     degrees = links.sum(axis=1)
     scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros_like(degrees), where=degrees > 0)
     adjacency = scale[:, None] * links * scale[None, :]
-    powers = [np.linalg.matrix_power(adjacency, layer) for layer in range(layers + 1)]
-    return np.mean(powers, axis=0)
+    return np.stack([np.linalg.matrix_power(adjacency, layer) for layer in range(layers + 1)])
 
 
 def shares_of(drawn: list[Drawn], weights: np.ndarray) -> np.ndarray:
@@ -83,20 +124,16 @@ def shares_of(drawn: list[Drawn], weights: np.ndarray) -> np.ndarray:
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
 
-def softplus(x: float) -> float:
-    return float(np.logaddexp(0.0, x))
-
-
-def sigmoid(x: float) -> float:
-    return float(np.exp(-np.logaddexp(0.0, -x)))
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0.0, x)
 
 
 @dataclasses.dataclass
 class Step:
-    """The mixture's BPR loss and its gradient in layer 0's rows, worked out by hand.
+    """The mixture's BPR loss as a function of layer 0's rows, worked out by hand.
 
     Attributes:
-      smoothing: the matrix from layer 0 to representations.
+      powers: `powers_of_adjacency`.
       num_users: rows of users, above those of items.
       batch: as NumPy arrays.
       drawn: each sampler's negatives.
@@ -105,7 +142,7 @@ class Step:
       l2: lambda.
     """
 
-    smoothing: np.ndarray
+    powers: np.ndarray
     num_users: int
     batch: dict[str, np.ndarray]
     drawn: list[Drawn]
@@ -113,63 +150,53 @@ class Step:
     mixing: str
     l2: float
 
+    @functools.cached_property
+    def shares(self) -> np.ndarray:
+        return shares_of(self.drawn, self.weights)
+
+    def loss(self, rows0: np.ndarray) -> float:
+        """The mean over real pairs that have a negative of loss and norms."""
+        layers = self.powers @ rows0  # [layers, nodes, dim]
+        rows = layers.mean(axis=0)
+        users, positives = self.batch["user"], self.batch["positive"] + self.num_users
+        u, p = rows[users], rows[positives]
+        negatives = [
+            rows[a.items] if a.synthesis is None else a.synthesis(layers, users, positives)
+            for a in self.drawn
+        ]
+        pairwise = self._by_loss if self.mixing == "loss" else self._by_instance
+        each = pairwise(u, p, negatives) + self.l2 * self._norms(rows0, users, positives)
+        part = self.batch["weight"] * self.shares.any(axis=1) / len(users)
+        return float(part @ each)
+
     def loss_and_gradient(self, rows0: np.ndarray) -> tuple[float, np.ndarray]:
-        """The loss, and its gradient [num_users + num_items, dim]."""
-        rows = self.smoothing @ rows0
-        gradient, gradient0 = np.zeros_like(rows), np.zeros_like(rows)
-        shares = shares_of(self.drawn, self.weights)
-        loss = 0.0
-        for b, (user, positive) in enumerate(self._pairs()):
-            # A row's part of the mean over real pairs; none where nobody has a negative.
-            part = float(self.batch["weight"][b]) * shares[b].any() / len(shares)
-            negatives = list(self._negatives(b, shares[b]))
-            pairwise = self._by_loss if self.mixing == "loss" else self._by_instance
-            loss += part * pairwise(rows, gradient, user, positive, negatives, part)
-            loss += part * self._norms(rows0, gradient0, user, positive, negatives, part)
-        return loss, self.smoothing.T @ gradient + gradient0
+        """The loss, and its gradient [num_users + num_items, dim] by central differences."""
+        h, gradient = 1e-5, np.zeros_like(rows0)
+        for place in np.ndindex(*rows0.shape):
+            moved = np.zeros_like(rows0)
+            moved[place] = h
+            gradient[place] = (self.loss(rows0 + moved) - self.loss(rows0 - moved)) / (2 * h)
+        return self.loss(rows0), gradient
 
-    def _pairs(self) -> list[tuple[int, int]]:
-        return list(zip(self.batch["user"], self.batch["positive"] + self.num_users, strict=True))
-
-    def _negatives(self, b: int, shares: np.ndarray) -> object:
-        """(item's row, its share of the positive, mixture weight, scale) of each negative."""
-        for answer, share in zip(self.drawn, shares, strict=True):
-            for n in range(answer.items.shape[1]):
-                row = answer.items[b, n] + self.num_users
-                weight = share * answer.weights[b, n]
-                yield row, answer.shares[b, n], weight, answer.scale[b]
-
-    def _by_loss(self, rows, gradient, user, positive, negatives, part) -> float:
-        """sum_k p_k log(1 + exp(u . (e_k - p)))."""
-        u, p, total = rows[user], rows[positive], 0.0
-        for item, share, weight, scale in negatives:
-            e = share * p + (1 - share) * rows[item]
-            x = u @ (e - p)
-            total += weight * scale * softplus(x)
-            slope = part * weight * scale * sigmoid(x)  # d loss / d x
-            gradient[user] += slope * (e - p)
-            gradient[positive] += slope * (share - 1) * u
-            gradient[item] += slope * (1 - share) * u
+    def _by_loss(self, u: np.ndarray, p: np.ndarray, negatives: list[np.ndarray]) -> np.ndarray:
+        """sum_k p_k scale_k sum_n w_n log(1 + exp(u . (e_n - p))): [batch]."""
+        total = np.zeros(len(u))
+        for k, (answer, e) in enumerate(zip(self.drawn, negatives, strict=True)):
+            losses = softplus(np.einsum("bd,bnd->bn", u, e - p[:, None]))
+            total += self.shares[:, k] * answer.scale * (answer.weights * losses).sum(axis=1)
         return total
 
-    def _by_instance(self, rows, gradient, user, positive, negatives, part) -> float:
-        """log(1 + exp(u . (sum_k p_k e_k - p)))."""
-        u, p = rows[user], rows[positive]
-        mixed = sum(w * (a * p + (1 - a) * rows[item]) for item, a, w, _ in negatives)
-        x = u @ (mixed - p)
-        slope = part * sigmoid(x)
-        gradient[user] += slope * (mixed - p)
-        gradient[positive] -= slope * u
-        for item, share, weight, _ in negatives:
-            gradient[positive] += slope * weight * share * u
-            gradient[item] += slope * weight * (1 - share) * u
-        return softplus(x)
+    def _by_instance(self, u: np.ndarray, p: np.ndarray, negatives: list[np.ndarray]) -> np.ndarray:
+        """log(1 + exp(u . (sum_k p_k sum_n w_n e_n - p))): [batch]."""
+        mixed = np.zeros_like(p)
+        for k, (answer, e) in enumerate(zip(self.drawn, negatives, strict=True)):
+            mixed += self.shares[:, k, None] * (answer.weights[:, :, None] * e).sum(axis=1)
+        return softplus(((mixed - p) * u).sum(axis=1))
 
-    def _norms(self, rows0, gradient0, user, positive, negatives, part) -> float:
-        """lambda/2 (|u|^2 + |i|^2 + sum_k p_k |j_k|^2), of layer 0."""
-        total = 0.0
-        weighted = [(user, 1.0), (positive, 1.0), *((row, w) for row, _, w, _ in negatives)]
-        for row, weight in weighted:
-            total += self.l2 / 2 * weight * rows0[row] @ rows0[row]
-            gradient0[row] += part * self.l2 * weight * rows0[row]
-        return total
+    def _norms(self, rows0: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
+        """1/2 (|u|^2 + |i|^2 + sum_k p_k sum_n w_n |j_n|^2), of layer 0: [batch]."""
+        squares = (rows0**2).sum(axis=1)
+        total = squares[users] + squares[positives]
+        for k, answer in enumerate(self.drawn):
+            total += self.shares[:, k] * (answer.weights * squares[answer.items]).sum(axis=1)
+        return total / 2

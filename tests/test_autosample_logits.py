@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from step_oracle import Step, draw, mean_of_layers, parameters, shares_of, sigmoid, softplus
+from step_oracle import Step, draw, parameters, powers_of_adjacency
 from worlds import (
     NEWCOMER,
     NUM_USERS,
@@ -16,6 +17,7 @@ from worlds import (
     from_dense,
     make_batch,
     small_specs,
+    toy_feedback,
     toy_held_out,
     toy_model,
     toy_train,
@@ -50,6 +52,7 @@ def build(samplers: list[str], objective: str, *, kind: str = "mf", **settings: 
         samplers=samplers,
         objective=objective,
         validation=toy_held_out(),
+        given=toy_feedback().given,
         **settings,
     )
     autosample.compile(sgd(0.1))
@@ -57,36 +60,26 @@ def build(samplers: list[str], objective: str, *, kind: str = "mf", **settings: 
 
 
 def logits_gradient(step: Step, rows0: np.ndarray, temperature: float) -> np.ndarray:
-    """d loss / d logits by hand. With s = softmax(logits / T) over those available,
-    d s_j / d logit_k = s_j (1[j = k] - s_k) / T; the regularization has no part in it."""
-    rows = step.smoothing @ rows0
-    shares = shares_of(step.drawn, step.weights)
-    total = np.zeros(len(step.drawn))
-    for b, user in enumerate(step.batch["user"]):
-        u, p = rows[user], rows[step.num_users + step.batch["positive"][b]]
-        gaps = np.array([u @ (e - p) for e in negatives_of(step, rows, b, p)])
-        if step.mixing == "loss":
-            slopes = np.array([softplus(gap) for gap in gaps])
-        else:  # the loss of the mean gap: d / d s_k is sigmoid(mean gap) * gap_k
-            slopes = sigmoid(shares[b] @ gaps) * gaps
-        part = float(step.batch["weight"][b]) / len(shares)
-        total += part * shares[b] * (slopes - shares[b] @ slopes) / temperature
-    return total
+    """d loss / d logits by central differences of the loss under softmax(logits / T); the
+    regularization has no part in it."""
+    logits = temperature * np.log(step.weights)
 
+    def loss(moved: np.ndarray) -> float:
+        weights = np.exp(moved / temperature)
+        return dataclasses.replace(step, weights=weights / weights.sum(), l2=0.0).loss(rows0)
 
-def negatives_of(step: Step, rows: np.ndarray, b: int, positive: np.ndarray) -> Any:
-    for answer in step.drawn:
-        item, share = rows[step.num_users + answer.items[b, 0]], answer.shares[b, 0]
-        yield share * positive + (1 - share) * item
+    h = 1e-5
+    moves = h * np.eye(len(logits))
+    return np.array([(loss(logits + m) - loss(logits - m)) / (2 * h) for m in moves])
 
 
 def oracle_of(autosample: AutoSample, batch: Batch) -> Step:
     mixture = autosample.weights_by_spec()
     return Step(
-        smoothing=mean_of_layers(toy_train(), getattr(autosample.model, "num_layers", 0)),
+        powers=powers_of_adjacency(toy_train(), getattr(autosample.model, "num_layers", 0)),
         num_users=NUM_USERS,
         batch={name: tensor.numpy() for name, tensor in batch.items()},
-        drawn=draw(autosample, batch, toy_train()),
+        drawn=draw(autosample, batch),
         weights=np.array([mixture[spec] for spec in autosample.survivors]),
         mixing=autosample.mixing,
         l2=autosample.l2,
@@ -115,7 +108,7 @@ def test_joint_descends_on_the_mixture_itself(kind: str, mixing: str) -> None:
     step, before = oracle_of(autosample, batch), autosample.logits.numpy()
     expected = logits_gradient(step, parameters(autosample.model), temperature)
     autosample.train_step(batch)
-    assert np.abs(expected).max() > 1e-2
+    assert np.abs(expected).max() > 1e-3  # a hundred times what is tolerated
     np.testing.assert_allclose(before - autosample.logits.numpy(), expected, atol=1e-5)
 
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from worlds import NUM_USERS, toy_held_out
 
-from autosample_tf.heldout import HeldOutPositives, alignment, log_rank
-from autosample_tf.randomness import Draws
+from autosample_tf.heldout import alignment, log_rank
 
 
 def finite_difference_alignment(
@@ -53,28 +51,6 @@ def test_alignment_is_what_one_step_on_the_user_table_takes_off_the_held_out_los
         np.add.at(gradient, users, slopes[:, None] * gaps[k])
         expected = finite_difference_alignment(table, by_numpy, gradient, 1e-4)
         np.testing.assert_allclose(measured[k], expected, rtol=1e-6)
-
-
-def draws_of(rows: int, step: int = 0) -> Draws:
-    return Draws(0, tf.range(step * rows, (step + 1) * rows, dtype=tf.int64), rows)
-
-
-def test_a_held_out_item_is_drawn_uniformly_among_its_users() -> None:
-    held_out, rows = toy_held_out(), 20_000
-    for user in np.flatnonzero(held_out.degrees):
-        items, present = HeldOutPositives(held_out).draw(
-            tf.fill([rows], tf.constant(user, tf.int32)), draws_of(rows)
-        )
-        own, counts = np.unique(items.numpy(), return_counts=True)
-        np.testing.assert_array_equal(own, held_out.row(user))
-        deviation = counts / rows - 1 / len(own)
-        assert np.abs(deviation).max() < 5 * np.sqrt(0.25 / rows)
-        assert present.numpy().all()
-
-
-def test_a_user_without_held_out_items_is_marked() -> None:
-    _, present = HeldOutPositives(toy_held_out()).draw(tf.range(NUM_USERS), draws_of(NUM_USERS))
-    np.testing.assert_array_equal(present.numpy(), toy_held_out().degrees > 0)
 
 
 def scores_of(seed: int, items: int = 50) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from step_oracle import mean_of_layers
+from step_oracle import powers_of_adjacency
 from worlds import NEWCOMER, NUM_ITEMS, NUM_USERS, from_dense, to_dense, toy_model, toy_train
 
 from autosample_tf.errors import InputError
@@ -161,7 +161,9 @@ def test_lightgcn_is_the_mean_of_its_layers(layers: int) -> None:
     """1/(L+1) sum_l A^l E, A = D^-1/2 [[0, R], [R^T, 0]] D^-1/2, all dense."""
     train = toy_train()
     model = LightGCN(train, layers=layers, dim=DIM, init_scale=1.0)
-    expected = mean_of_layers(train, layers) @ np.concatenate(tables(model)).astype(float)
+    expected = powers_of_adjacency(train, layers).mean(axis=0) @ np.concatenate(
+        tables(model)
+    ).astype(float)
     np.testing.assert_allclose(np.concatenate(representations(model)), expected, atol=1e-6)
 
 
@@ -196,10 +198,12 @@ def test_the_gradient_of_lightgcn_is_its_own_transpose() -> None:
     train, model = toy_train(), LightGCN(toy_train(), layers=3, dim=DIM)
     upstream = np.random.default_rng(0).normal(size=(NUM_USERS + NUM_ITEMS, DIM))
     with tf.GradientTape() as tape:
-        rows = tf.concat(model.propagate(), axis=0)
+        rows = tf.concat(model.propagate()[:2], axis=0)
         value = tf.reduce_sum(rows * tf.constant(upstream, tf.float32))
     gradient = np.concatenate(tape.gradient(value, model.trainable_variables))
-    np.testing.assert_allclose(gradient, mean_of_layers(train, 3).T @ upstream, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient, powers_of_adjacency(train, 3).mean(axis=0).T @ upstream, atol=1e-5
+    )
 
 
 def test_lightgcn_without_layers_is_refused() -> None:

@@ -16,7 +16,7 @@ from worlds import context_of, from_dense
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
 from autosample_tf.samplers import Context, Negatives, Pool, build_sampler
-from autosample_tf.samplers.contract import LOWEST
+from autosample_tf.samplers.contract import LOWEST, Feedback
 
 DRAWS = 40_000
 NUM_ITEMS = 20
@@ -47,7 +47,7 @@ def context_for(
 
 def answer_of(spec: str, context: Context, train: Interactions | None = None) -> Negatives:
     sampler = build_sampler(spec)
-    sampler.build(train or three_users(), 4)
+    sampler.build(Feedback(train or three_users()), 4)
     return sampler.sample(context)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import bpr
 from autosample_tf.membership import PairSet
 from autosample_tf.models import MF, LightGCN
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers import SAMPLERS
-from autosample_tf.samplers.contract import Context
-from autosample_tf.sampling import make_context
+from autosample_tf.samplers.contract import Context, Feedback
+from autosample_tf.sampling import Step, make_context
 
 NUM_USERS, NUM_ITEMS = 7, 14
 WHOLE_CATALOGUE, ALL_BUT_ONE, NEWCOMER = 3, 5, 6  # users of the toy world
@@ -50,6 +51,14 @@ def toy_held_out() -> Interactions:
     return from_dense(held)
 
 
+def toy_feedback() -> Feedback:
+    """The toy world's train pairs, with given negatives of users 0 to 5, some of them
+    train pairs as well."""
+    given = np.random.default_rng(2).random((NUM_USERS, NUM_ITEMS)) < 0.5
+    given[NEWCOMER] = np.arange(NUM_ITEMS) % 3 == 0
+    return Feedback(toy_train(), from_dense(given))
+
+
 def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
     """MF or LightGCN over the toy world, with scores of the order of 1."""
     if kind == "mf":
@@ -59,10 +68,12 @@ def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
 
 def small_specs(pool: int = 6) -> list[str]:
     """Every registered sampler's canonical spec, with a pool that the toy world can exhaust."""
-    return [
-        own(**{"pool": pool} if "pool" in inspect.signature(own).parameters else {}).spec
-        for own in SAMPLERS.values()
-    ]
+    smaller = {"pool": pool, "n": 3, "batch": 2, "uniform": 3, "mean_rank": 5.0}
+    specs = []
+    for own in SAMPLERS.values():
+        options = inspect.signature(own).parameters
+        specs.append(own(**{name: v for name, v in smaller.items() if name in options}).spec)
+    return specs
 
 
 def make_batch(
@@ -87,18 +98,17 @@ def context_of(
     positives: np.ndarray | None = None,
     seed: int = 0,
     step: int = 0,
+    progress: float = 0.0,
 ) -> Context:
     """What a sampler sees of a step in which these users are the batch."""
     rows = len(users)
     model = model or MF(train.num_users, train.num_items, dim=4, init_scale=0.7)
     positives = np.zeros(rows) if positives is None else positives
     positions = tf.range(step * rows, (step + 1) * rows, dtype=tf.int64)
-    return make_context(
-        model,
-        model.propagate(),
-        tf.constant(users, tf.int32),
-        tf.constant(positives, tf.int32),
-        PairSet(train),
-        Draws(seed, positions, rows),
-        width,
-    )
+    batch = {
+        "user": tf.constant(users, tf.int32),
+        "positive": tf.constant(positives, tf.int32),
+        "weight": tf.ones([rows]),
+    }
+    told = Step(PairSet(train), Draws(seed, positions, rows), tf.constant(progress), bpr)
+    return make_context(model, model.propagate(), batch, told, width)

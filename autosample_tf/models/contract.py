@@ -58,6 +58,25 @@ class Recommender(Protocol):
     def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         """Representations of items: ids [...] int32 to [..., dim]."""
 
+    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Users before a graph model's layers are combined: [...] to [..., layers, width].
+
+        A model without layers has one: its representations, [..., 1, dim].
+        """
+
+    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Likewise for items: ids [...] int32 to [..., layers, width]."""
+
+    def combine(self, layers: tf.Tensor) -> tf.Tensor:
+        """Representations of layers: [..., layers, width] to [..., dim]."""
+
+    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
+        """What an item's layers are scored against, layer by layer.
+
+        User representations [..., dim] to [..., layers or 1, width]: where layers are
+        averaged the representation itself, where they are concatenated its own layers.
+        """
+
     def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Scores, broadcasting: users [..., dim] and items [..., dim] to [...]."""
 

@@ -55,14 +55,18 @@ class LightGCN(MF):
         self._product = SymmetricProduct(*normalized_adjacency(interactions), size)
 
     def propagate(self) -> Tables:
-        layer = tf.concat([self.user_table, self.item_table], axis=0)
+        layers = [tf.concat([self.user_table, self.item_table], axis=0)]
         adjacency = self._product.handle()
-        total = layer
         for _ in range(self.num_layers):
-            layer = self._product(adjacency, layer)
-            total += layer
-        mean = total / (self.num_layers + 1.0)
-        return Tables(mean[: self.num_users], mean[self.num_users :])
+            layers.append(self._product(adjacency, layers[-1]))
+        mean = tf.add_n(layers) / len(layers)
+        return Tables(mean[: self.num_users], mean[self.num_users :], tuple(layers))
+
+    def user_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.gather(layer, ids) for layer in state.layers], axis=-2)
+
+    def item_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
+        return self.user_layers(state, ids + self.num_users)
 
     def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
         return half_squared_norms(

@@ -20,10 +20,12 @@ class Tables(NamedTuple):
     Attributes:
       users: [num_users, dim], a variable or a tensor.
       items: [num_items, dim].
+      layers: on graph models each layer's [num_users + num_items, dim], else none.
     """
 
     users: tf.Tensor
     items: tf.Tensor
+    layers: tuple[tf.Tensor, ...] = ()
 
 
 class MF(tf.keras.Model):
@@ -69,6 +71,18 @@ class MF(tf.keras.Model):
 
     def items(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(state.items, ids)
+
+    def user_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
+        return self.users(state, ids)[..., None, :]
+
+    def item_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
+        return self.items(state, ids)[..., None, :]
+
+    def combine(self, layers: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(layers, axis=-2)
+
+    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
+        return users[..., None, :]
 
     def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return dot_score(users, items)

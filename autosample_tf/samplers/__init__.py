@@ -12,17 +12,45 @@ from collections.abc import Iterable
 from typing import Any
 
 from autosample_tf.errors import InputError, expected, unknown
-from autosample_tf.samplers.contract import Card, Context, Negatives, Pool, Sampler
-from autosample_tf.samplers.dynamic import DNS, DNSMN, SoftmaxDNS
+from autosample_tf.samplers.ahns import AHNS
+from autosample_tf.samplers.aobpr import AOBPR
+from autosample_tf.samplers.batch import MNS, InBatch
+from autosample_tf.samplers.bns import BNS
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
+from autosample_tf.samplers.curriculum import Curriculum
+from autosample_tf.samplers.dins import DINS
+from autosample_tf.samplers.dynamic import DNS, DNSMN
+from autosample_tf.samplers.given import Given
 from autosample_tf.samplers.mixgcf import MixGCF
 from autosample_tf.samplers.popularity import PNS
+from autosample_tf.samplers.softmax import SelfAdversarial, SoftmaxDNS, SoftmaxV
 from autosample_tf.samplers.uniform import RNS
+from autosample_tf.samplers.warp import WARP
 
-__all__ = ["SAMPLERS", "Card", "Context", "Negatives", "Pool", "Sampler",
+__all__ = ["SAMPLERS", "Card", "Context", "Feedback", "Negatives", "Pool", "Sampler",
            "build_sampler", "build_samplers"]  # fmt: skip
 
 SAMPLERS: dict[str, type[Sampler]] = {
-    sampler.card.name: sampler for sampler in (RNS, PNS, DNS, DNSMN, SoftmaxDNS, MixGCF)
+    sampler.card.name: sampler
+    for sampler in (
+        RNS,
+        PNS,
+        InBatch,
+        MNS,
+        DNS,
+        DNSMN,
+        SoftmaxDNS,
+        SoftmaxV,
+        SelfAdversarial,
+        Curriculum,
+        AOBPR,
+        WARP,
+        BNS,
+        AHNS,
+        MixGCF,
+        DINS,
+        Given,
+    )
 }
 
 

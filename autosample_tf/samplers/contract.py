@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions
 from autosample_tf.randomness import Draws
 
@@ -23,15 +22,30 @@ class Card:
 
     Attributes:
       name: what it is called in a SPEC.
-      rule: which items it draws, in one line.
+      formula: which items it draws, in one line.
       cost: what a step pays for it, in scored candidates and look-ups.
-      source: the publication, and where we differ from it.
+      source: the publication.
+      defaults: for each option, where its default comes from.
     """
 
     name: str
-    rule: str
+    formula: str
     cost: str
     source: str
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Feedback:
+    """What samplers may know of the data: nothing of validation or test.
+
+    Attributes:
+      train: the positives being trained on.
+      given: negatives that the data brings along (impressions, dislikes); None: it has none.
+    """
+
+    train: Interactions
+    given: Interactions | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,32 +68,61 @@ class Pool:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Layers:
+    """The representations of a graph model before its layers are pooled into one.
+
+    A model without layers has the one, of its ordinary representations.
+
+    Attributes:
+      users: [batch, layers, width], with gradient, as are the others.
+      positives: [batch, layers, width].
+      queries: [batch, layers, width]: what an item's layers are scored against, one by one.
+      embed: items [...] to [..., layers, width].
+      combine: [..., layers, width] to [..., dim], the representation.
+    """
+
+    users: tf.Tensor
+    positives: tf.Tensor
+    queries: tf.Tensor
+    embed: Callable[[tf.Tensor], tf.Tensor]
+    combine: Callable[[tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Context:
     """One training step, as samplers see it.
 
     Attributes:
       users: [batch] int32.
       positives: [batch] int32.
+      example_weight: [batch] float32, 0 for the padding of an epoch's last batch.
       user_embeddings: [batch, dim], with gradient: for synthesized negatives only.
       positive_embeddings: [batch, dim], likewise.
       positive_scores: [batch], without gradient.
       pool: the shared candidates, as wide as the widest wish of any active sampler.
+      progress: scalar in [0, 1], how much of the training is done.
       draws: stateless random numbers; use the own spec as the stream's name.
       is_positive: (users [batch], items [batch, n]) to [batch, n] bool: train positives.
       embed: items [...] to [..., dim], with gradient.
       score: (users [..., dim], items [..., dim]) to [...].
+      loss: (positive scores [batch], negative scores [batch, n]) to [batch, n].
+      layers: makes the `Layers`; costs look-ups in every layer, once a step.
     """
 
     users: tf.Tensor
     positives: tf.Tensor
+    example_weight: tf.Tensor
     user_embeddings: tf.Tensor
     positive_embeddings: tf.Tensor
     positive_scores: tf.Tensor
     pool: Pool
+    progress: tf.Tensor
     draws: Draws
     is_positive: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     embed: Callable[[tf.Tensor], tf.Tensor]
     score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    layers: Callable[[], Layers]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +154,8 @@ class Sampler(tf.Module):
     `sample` runs inside the training step's graph: static shapes, no Python per batch, no
     `py_function`. Constructor arguments are stored under their own names: they are the
     options of the sampler's spec. A sampler's `tf.Variable`s are made in `build`, so that
-    they come under the strategy's scope and into the run's checkpoint.
+    they come under the strategy's scope and into the run's checkpoint; `state_variable`
+    makes those that `update` assigns. Trainable ones have an optimizer of their own.
 
     Attributes:
       card: what the command line tells of it; a class outside this package may omit it.
@@ -124,8 +168,13 @@ class Sampler(tf.Module):
     def __init__(self) -> None:
         super().__init__()  # without tf.Module's `name`, which is no option of a sampler
 
-    def build(self, train: Interactions, dim: int) -> None:
-        """Prepares tables and variables from the train pairs; called once."""
+    def build(self, feedback: Feedback, dim: int) -> None:
+        """Prepares tables and variables from the train pairs; called once.
+
+        Args:
+          feedback: what may be known of the data.
+          dim: entries of a representation.
+        """
 
     def sample(self, context: Context) -> Negatives:
         """Negatives for one batch; none with weight > 0 is a train positive."""
@@ -143,7 +192,7 @@ class Sampler(tf.Module):
 
     @property
     def spec(self) -> str:
-        """The canonical spec, all options spelled out: `dns:pool=32`.
+        """The canonical spec, all options spelled out but switches that are off.
 
         A class outside this package goes by `module:Class`, whatever its card says: its
         name is in no registry that could lead back to it.
@@ -151,39 +200,18 @@ class Sampler(tf.Module):
         own = type(self)
         registered = own.card is not None and own.__module__.startswith(__package__ + ".")
         name = own.card.name if registered else f"{own.__module__}:{own.__qualname__}"
-        options = ",".join(f"{key}={value}" for key, value in self.options().items())
+        options = ",".join(
+            f"{key}={value}" for key, value in self.options().items() if value is not False
+        )
         return f"{name}:{options}" if options else name
 
 
-def check_pool(name: str, pool: int) -> int:
-    """The pool, or an `InputError` where a sampler asks for no candidate."""
-    if pool < 1:
-        raise expected(f"{name}'s pool of at least 1", received=pool, remedy="Raise it.")
-    return pool
-
-
-def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """The chosen column of each row: [batch, n] and [batch] to [batch, 1]."""
-    return tf.gather(candidates, columns[:, None], batch_dims=1)
-
-
-def one_hardest(pool: Pool) -> Negatives:
-    """Each row's best-scored allowed candidate, as the only negative."""
-    best = tf.argmax(pool.scores, axis=1, output_type=tf.int32)
-    return Negatives(items=pick(pool.items, best), weights=row_weight(pool.allowed))
-
-
-def first_allowed(items: tf.Tensor, allowed: tf.Tensor) -> Negatives:
-    """Each row's first allowed candidate: of independent draws, a draw among the allowed.
-
-    Args:
-      items: [batch, n] int32, drawn independently.
-      allowed: [batch, n] bool.
-    """
-    first = tf.argmax(tf.cast(allowed, tf.int8), axis=1, output_type=tf.int32)
-    return Negatives(items=pick(items, first), weights=row_weight(allowed))
-
-
-def row_weight(allowed: tf.Tensor) -> tf.Tensor:
-    """[batch, 1] float32: 1 where the row has an allowed candidate, else 0."""
-    return tf.cast(tf.reduce_any(allowed, axis=1, keepdims=True), tf.float32)
+def state_variable(value: np.ndarray, name: str) -> tf.Variable:
+    """A sampler's state: every replica holds and updates a copy of its own, all alike."""
+    return tf.Variable(
+        value,
+        trainable=False,
+        name=name,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )

@@ -2,8 +2,10 @@
 
 Zhang et al., "Optimizing Top-N Collaborative Filtering via Dynamic Negative Item
 Sampling", SIGIR 2013, takes the hardest of the pool; Shi et al., "On the Theories Behind
-Hard Negative Sampling for Recommendation", WWW 2023, one of the M hardest (DNS(M, N)) or
-a softmax draw. Pools are drawn with replacement and hold no train positive of the user.
+Hard Negative Sampling for Recommendation", WWW 2023, one of the M hardest (DNS(M, N)).
+Pools are drawn with replacement, and no train positive of the user is chosen from them.
+The code of Shi et al. sums the losses of all M hardest and masks nothing; here one of them
+is drawn, the same in expectation but for the factor M.
 """
 
 from __future__ import annotations
@@ -11,16 +13,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.samplers.contract import (
-    Card,
-    Context,
-    Negatives,
-    Sampler,
-    check_pool,
-    one_hardest,
-    pick,
-    row_weight,
-)
+from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
+from autosample_tf.samplers.selection import check_pool, one_hardest, pick, row_weight
 
 
 class DNS(Sampler):
@@ -32,9 +26,10 @@ class DNS(Sampler):
 
     card = Card(
         name="dns",
-        rule="the best-scored of `pool` uniform candidates",
+        formula="argmax of the scores of `pool` uniform candidates",
         cost="`pool` look-ups and scores",
         source="Zhang et al., SIGIR 2013",
+        defaults={"pool": "the candidates of DENS's and AHNS's experiments"},
     )
 
     def __init__(self, pool: int = 32):
@@ -56,9 +51,13 @@ class DNSMN(Sampler):
 
     card = Card(
         name="dns-mn",
-        rule="one of the `top` best-scored of `pool` uniform candidates, uniformly",
+        formula="one of the `top` best-scored of `pool` uniform candidates, uniformly",
         cost="`pool` look-ups and scores, a partial sort",
         source="DNS(M, N) of Shi et al., WWW 2023",
+        defaults={
+            "pool": "as dns; Shi et al. use 200",
+            "top": "ours: between Shi et al.'s 2 of 200 and all",
+        },
     )
 
     def __init__(self, pool: int = 32, top: int = 5):
@@ -78,42 +77,3 @@ class DNSMN(Sampler):
         rank = tf.minimum(rank, self.top - 1)
         column = pick(hardest, rank)[:, 0]
         return Negatives(pick(pool.items, column), row_weight(pool.allowed))
-
-
-class SoftmaxDNS(Sampler):
-    """An item of a pool, drawn in proportion to exp(score / temperature).
-
-    Args:
-      pool: candidates, at least 1.
-      temperature: in units of the score, above 0; towards 0 it is `dns`, towards
-        infinity `rns`.
-    """
-
-    card = Card(
-        name="softmax-dns",
-        rule="one of `pool` uniform candidates, proportional to exp(score / temperature)",
-        cost="`pool` look-ups, scores and random numbers",
-        source="the softmax draw of Shi et al., WWW 2023, over a pool",
-    )
-
-    def __init__(self, pool: int = 32, temperature: float = 1.0):
-        super().__init__()
-        self.pool = check_pool("softmax-dns", pool)
-        if not temperature > 0:
-            raise expected(
-                "softmax-dns's temperature above 0", received=temperature, remedy="Raise it."
-            )
-        self.temperature = float(temperature)
-
-    def sample(self, context: Context) -> Negatives:
-        pool = context.pool.first(self.pool)
-        logits = pool.scores / self.temperature
-        uniform = context.draws.uniform(self.spec, self.pool)
-        # Gumbel-max: the argmax of logits + Gumbel noise is a draw from their softmax.
-        noise = -tf.math.log(-tf.math.log(tf.clip_by_value(uniform, 1e-20, 1 - 1e-7)))
-        keys = tf.where(pool.allowed, logits + noise, pool.scores.dtype.min)
-        column = tf.argmax(keys, axis=1, output_type=tf.int32)
-        log_q = tf.nn.log_softmax(tf.where(pool.allowed, logits, pool.scores.dtype.min))
-        return Negatives(
-            pick(pool.items, column), row_weight(pool.allowed), log_q=pick(log_q, column)
-        )

@@ -1,26 +1,26 @@
-"""MixGCF's positive mixing: negatives synthesized between a hard item and the positive.
+"""MixGCF: negatives synthesized between hard items and the positive, layer by layer.
 
 Huang et al., "MixGCF: An Improved Training Method for Graph Neural Network-based
-Recommender Systems", KDD 2021, positive mixing: every candidate is mixed with the
-positive, e' = a e_p + (1 - a) e_c with a ~ U(0, 1), and the hardest is kept. One `a` an
-example for all candidates, as in the authors' code: with a dot product the hardest mixed
-candidate is then `dns`'s.
+Recommender Systems", KDD 2021. Positive mixing: every candidate's layers are mixed with
+the positive's, e' = a e_p + (1 - a) e_c, a ~ U(0, 1). Hop mixing: in each layer the
+hardest mixed candidate is kept, and the layers, perhaps of several items, are combined.
+A model without layers has positive mixing only.
+
+`a` is one number an example and layer for all candidates, as in the authors' code (the
+paper's differs from candidate to candidate): mixing then shifts and shrinks all scores
+alike, and the hardest mixed candidate is the hardest one, `dns`'s. The authors decay the
+mixed vector of layer 0; here L2 falls on the row of the item it comes from.
 """
 
 from __future__ import annotations
 
-from autosample_tf.samplers.contract import (
-    Card,
-    Context,
-    Negatives,
-    Sampler,
-    check_pool,
-    one_hardest,
-)
+from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
+from autosample_tf.samplers.mixing import hardest_of_each_layer, own_layers, synthesized
+from autosample_tf.samplers.selection import check_pool
 
 
 class MixGCF(Sampler):
-    """The best-scored item of a pool, moved towards the positive by a random share.
+    """The best-scored item of a pool in each layer, moved towards the positive at random.
 
     Args:
       pool: candidates, at least 1.
@@ -28,9 +28,10 @@ class MixGCF(Sampler):
 
     card = Card(
         name="mixgcf",
-        rule="a e_p + (1 - a) e_c, c the best-scored of `pool` candidates, a ~ U(0, 1)",
-        cost="`pool` look-ups and scores",
-        source="positive mixing of Huang et al., KDD 2021; hop mixing is not in yet",
+        formula="in each layer a e_p + (1 - a) e_c, c the best-scored of `pool`, a ~ U(0, 1)",
+        cost="`pool` look-ups and scores, in every layer of a graph model",
+        source="Huang et al., KDD 2021",
+        defaults={"pool": "the README of the authors' code: 16 to 64"},
     )
 
     def __init__(self, pool: int = 32):
@@ -38,8 +39,8 @@ class MixGCF(Sampler):
         self.pool = check_pool("mixgcf", pool)
 
     def sample(self, context: Context) -> Negatives:
-        hardest = one_hardest(context.pool.first(self.pool))
-        share = context.draws.uniform(self.spec, 1)[:, :, None]  # [batch, 1, 1]
-        positives = context.positive_embeddings[:, None, :]  # [batch, 1, dim]
-        mixed = share * positives + (1.0 - share) * context.embed(hardest.items)
-        return Negatives(hardest.items, hardest.weights, embeddings=mixed)
+        pool, layers = context.pool.first(self.pool), context.layers()
+        items = hardest_of_each_layer(context, pool)  # [batch, layers]
+        share = context.draws.uniform(self.spec, items.shape[1])[:, :, None]
+        mixed = share * layers.positives + (1.0 - share) * own_layers(layers, items)
+        return synthesized(context, pool, items, mixed)

@@ -3,6 +3,10 @@
 The power of word2vec's noise distribution (Mikolov et al., "Distributed Representations
 of Words and Phrases and their Compositionality", NIPS 2013, section 2.2: 3/4). Counts are
 those of the train pairs alone; items without any are never drawn.
+
+Draws cost two look-ups each whatever the catalogue: Vose's form of Walker's alias method
+(Vose, "A linear algorithm for generating random numbers with a given distribution", 1991)
+splits the distribution into equally likely columns of at most two items.
 """
 
 from __future__ import annotations
@@ -10,9 +14,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.errors import expected
-from autosample_tf.interactions import Interactions
-from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler, first_allowed
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
+from autosample_tf.samplers.selection import check_at_least_0, first_allowed
 from autosample_tf.samplers.uniform import TRIES
 
 
@@ -26,35 +29,65 @@ class PNS(Sampler):
 
     card = Card(
         name="pns",
-        rule="proportional to train popularity^alpha over the user's unobserved items",
-        cost="8 draws by binary search, 8 look-ups",
+        formula="q(j | u) ~ popularity_j^alpha over the user's unobserved items",
+        cost="8 draws and look-ups",
         source="the noise distribution of Mikolov et al., NIPS 2013",
+        defaults={"alpha": "Mikolov et al."},
     )
 
     def __init__(self, alpha: float = 0.75):
         super().__init__()
-        if not 0 <= alpha < np.inf:
-            raise expected("pns's finite alpha of at least 0", received=alpha, remedy="Raise it.")
-        self.alpha = float(alpha)
+        self.alpha = check_at_least_0("pns's alpha", alpha)
 
-    def build(self, train: Interactions, dim: int) -> None:
-        popularity = train.popularity.astype(np.float64)
-        share = popularity / popularity.max()  # at most 1: no power of it overflows
-        mass = np.where(popularity > 0, share**self.alpha, 0.0)
-        mass /= mass.sum()
-        cumulative = np.cumsum(mass)
-        # Rounding must not leave a draw above the last step, nor on a massless item.
-        cumulative[np.flatnonzero(mass)[-1] :] = 1.0
+    def build(self, feedback: Feedback, dim: int) -> None:
+        train = feedback.train
+        mass = power_of_popularity(train.popularity, self.alpha)
+        kept, alias = alias_table(mass)
+        self._kept, self._alias = tf.constant(kept, tf.float32), tf.constant(alias)
         observed = np.bincount(train.users, weights=mass[train.items], minlength=train.num_users)
-        self._cumulative = tf.constant(cumulative)  # float64: float32's steps are too coarse
         self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
         self._log_unobserved = tf.constant(np.log(np.maximum(1 - observed, 1e-12)), tf.float32)
 
     def sample(self, context: Context) -> Negatives:
-        uniform = context.draws.uniform(self.spec, TRIES, dtype=tf.float64)
-        drawn = tf.searchsorted(self._cumulative, tf.reshape(uniform, [-1]), side="right")
-        items = tf.reshape(drawn, uniform.shape)  # [batch, TRIES]
+        num_items = self._kept.shape[0]
+        column = context.draws.integers(f"{self.spec}/column", TRIES, num_items)
+        uniform = context.draws.uniform(f"{self.spec}/side", TRIES)
+        items = tf.where(
+            uniform < tf.gather(self._kept, column), column, tf.gather(self._alias, column)
+        )
         negatives = first_allowed(items, ~context.is_positive(context.users, items))
         log_q = tf.gather(self._log_mass, negatives.items)
         log_q -= tf.gather(self._log_unobserved, context.users)[:, None]
         return Negatives(negatives.items, negatives.weights, log_q=log_q)
+
+
+def power_of_popularity(popularity: np.ndarray, alpha: float) -> np.ndarray:
+    """[num_items] float64 summing to 1: popularity^alpha, and 0 where popularity is 0."""
+    share = popularity / popularity.max()  # at most 1: no power of it overflows
+    mass = np.where(popularity > 0, share.astype(np.float64) ** alpha, 0.0)
+    return mass / mass.sum()
+
+
+def alias_table(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of n equally likely columns, with what probability each is its own item, else whose.
+
+    Args:
+      mass: [n] float64 summing to 1.
+
+    Returns:
+      The probability to keep the column's item [n] float64, and the other item [n] int32.
+    """
+    n = len(mass)
+    kept, alias = mass * n, np.arange(n, dtype=np.int32)
+    small, large = list(np.flatnonzero(kept < 1)), list(np.flatnonzero(kept >= 1))
+    while small and large:
+        poor, rich = small.pop(), large[-1]
+        alias[poor] = rich
+        kept[rich] -= 1 - kept[poor]
+        if kept[rich] < 1:
+            small.append(large.pop())
+    for rest in (small, large):  # all of 1 but for rounding, save what has no mass at all
+        kept[rest] = np.where(mass[rest] > 0, 1.0, 0.0)
+    # Rounding may leave an item without mass and without alias: it lends its column away.
+    alias[(kept == 0) & (alias == np.arange(n))] = int(mass.argmax())
+    return kept, alias

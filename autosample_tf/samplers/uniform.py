@@ -1,16 +1,20 @@
 """Random negative sampling: every unobserved item of the user is as likely.
 
 Rendle et al., "BPR", UAI 2009 (section 4: bootstrap sampling of triples with a uniform
-negative). The first of independent uniform draws that is no positive is exactly uniform
-over the unobserved items, so nothing is drawn again.
+negative). Two forms of the same law. The first of independent uniform draws that is no
+positive is uniform over the unobserved items; it shares the step's pool, and once in a
+while all draws are positives. The exact form rejects nothing: it draws a rank among the
+unobserved items and finds the item of that rank by binary search in the user's positives.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler, first_allowed
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
+from autosample_tf.samplers.selection import first_allowed
 
 # Draws an example may use up on positives: a user with a tenth of the catalogue is left
 # without a negative in one step of 10^8.
@@ -18,22 +22,83 @@ TRIES = 8
 
 
 class RNS(Sampler):
-    """Uniform over the user's unobserved items."""
+    """Uniform over the user's unobserved items.
+
+    Args:
+      exact: draw by rank, so that only users with the whole catalogue have no negative;
+        otherwise the first of 8 candidates that is no positive, which is cheaper where
+        other samplers look candidates up anyway.
+    """
 
     card = Card(
         name="rns",
-        rule="uniform over the user's unobserved items",
-        cost="8 look-ups",
+        formula="q(j | u) = 1 / |unobserved by u|",
+        cost="8 look-ups; exact: one draw, log2(most positives of a user) look-ups",
         source="Rendle et al., BPR, UAI 2009",
+        defaults={"exact": "ours: the pool is there for other samplers"},
     )
     pool = TRIES
 
-    def build(self, train: Interactions, dim: int) -> None:
-        unobserved = train.num_items - train.degrees
-        self._unobserved = tf.constant(unobserved, tf.float32)
+    def __init__(self, exact: bool = False):
+        super().__init__()
+        self.exact = exact
+        if exact:
+            self.pool = 0
+
+    def build(self, feedback: Feedback, dim: int) -> None:
+        self._unobserved = Unobserved(feedback.train)
 
     def sample(self, context: Context) -> Negatives:
+        counts = tf.gather(self._unobserved.counts, context.users)
+        log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
+        if self.exact:
+            uniform = context.draws.uniform(self.spec, 1, dtype=tf.float64)[:, 0]
+            ranks = tf.cast(uniform * tf.cast(counts, tf.float64), tf.int32)
+            items = self._unobserved.item_of_rank(context.users, ranks)[:, None]
+            return Negatives(items, tf.cast(counts > 0, tf.float32)[:, None], log_q=log_q)
         pool = context.pool.first(TRIES)
         drawn = first_allowed(pool.items, pool.allowed)
-        unobserved = tf.maximum(tf.gather(self._unobserved, context.users), 1.0)
-        return Negatives(drawn.items, drawn.weights, log_q=-tf.math.log(unobserved)[:, None])
+        return Negatives(drawn.items, drawn.weights, log_q=log_q)
+
+
+class Unobserved:
+    """Each user's unobserved items in ascending order, without storing them.
+
+    Attributes:
+      counts: [num_users] int32, how many items each user has not.
+    """
+
+    def __init__(self, train: Interactions):
+        self._offsets = tf.constant(train.offsets)
+        self._positives = tf.constant(np.append(train.items, np.int32(0)))  # never empty
+        self._num_items = train.num_items
+        self._halvings = int(train.degrees.max(initial=0)).bit_length()
+        self.counts = tf.constant(train.num_items - train.degrees, tf.int32)
+
+    def item_of_rank(self, users: tf.Tensor, ranks: tf.Tensor) -> tf.Tensor:
+        """The unobserved item with `ranks` unobserved ones before it.
+
+        Item p_k, the user's k-th positive from 0, has p_k - k unobserved items before it,
+        which never falls in k: the number m of positives with p_k - k <= rank is found by
+        bisection, and the item is rank + m.
+
+        Args:
+          users: [batch] int32.
+          ranks: [batch] int32 in [0, counts of the user).
+
+        Returns:
+          [batch] int32; of a user without unobserved items any item.
+        """
+        first = tf.gather(self._offsets, users)
+        low = tf.zeros_like(users)
+        high = tf.cast(tf.gather(self._offsets, users + 1) - first, tf.int32)
+        last = self._positives.shape[0] - 1
+        for _ in range(self._halvings):
+            middle = (low + high) // 2
+            place = tf.minimum(first + tf.cast(middle, tf.int64), last)
+            is_below = tf.gather(self._positives, place) - middle <= ranks
+            low, high = (
+                tf.where((low < high) & is_below, middle + 1, low),
+                tf.where((low < high) & ~is_below, middle, high),
+            )
+        return tf.minimum(ranks + low, self._num_items - 1)

@@ -1,0 +1,96 @@
+"""Choosing among candidates: what several samplers share."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+from autosample_tf.samplers.contract import LOWEST, Negatives, Pool
+
+
+def check_pool(name: str, pool: int, at_least: int = 1) -> int:
+    """The pool, or an `InputError` where a sampler asks for too few candidates."""
+    if pool < at_least:
+        raise expected(f"{name}'s pool of at least {at_least}", received=pool, remedy="Raise it.")
+    return pool
+
+
+def check_above_0(name: str, value: float) -> float:
+    """The value as a float, or an `InputError` where it is not above 0; `name` says whose."""
+    if not value > 0:
+        raise expected(f"{name} above 0", received=value, remedy="Raise it.")
+    return float(value)
+
+
+def check_at_least_0(name: str, value: float) -> float:
+    """The value as a float, or an `InputError` where it is below 0 or not finite."""
+    if not 0 <= value < float("inf"):
+        raise expected(f"{name} finite and at least 0", received=value, remedy="Change it.")
+    return float(value)
+
+
+def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """The chosen column of each row: [batch, n] and [batch] to [batch, 1]."""
+    return tf.gather(candidates, columns[:, None], batch_dims=1)
+
+
+def row_weight(allowed: tf.Tensor) -> tf.Tensor:
+    """[batch, 1] float32: 1 where the row has an allowed candidate, else 0."""
+    return tf.cast(tf.reduce_any(allowed, axis=1, keepdims=True), tf.float32)
+
+
+def best_of(pool: Pool, merit: tf.Tensor) -> Negatives:
+    """Each row's allowed candidate of the greatest merit [batch, n], as the only negative."""
+    merit = tf.where(pool.allowed, merit, LOWEST)
+    best = tf.argmax(merit, axis=1, output_type=tf.int32)
+    return Negatives(items=pick(pool.items, best), weights=row_weight(pool.allowed))
+
+
+def one_hardest(pool: Pool) -> Negatives:
+    """Each row's best-scored allowed candidate, as the only negative."""
+    best = tf.argmax(pool.scores, axis=1, output_type=tf.int32)
+    return Negatives(items=pick(pool.items, best), weights=row_weight(pool.allowed))
+
+
+def first_allowed(items: tf.Tensor, allowed: tf.Tensor) -> Negatives:
+    """Each row's first allowed candidate: of independent draws, a draw among the allowed.
+
+    Args:
+      items: [batch, n] int32, drawn independently.
+      allowed: [batch, n] bool.
+    """
+    first = tf.argmax(tf.cast(allowed, tf.int8), axis=1, output_type=tf.int32)
+    return Negatives(items=pick(items, first), weights=row_weight(allowed))
+
+
+def equal_weights(allowed: tf.Tensor) -> tf.Tensor:
+    """[batch, n] float32: the allowed candidates of a row alike, summing to 1 or to 0."""
+    mask = tf.cast(allowed, tf.float32)
+    return tf.math.divide_no_nan(mask, tf.reduce_sum(mask, axis=1, keepdims=True))
+
+
+def softmax_weights(logits: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
+    """[batch, n] softmax over a row's allowed candidates, without gradient; 0 elsewhere."""
+    shares = tf.nn.softmax(tf.where(allowed, logits, LOWEST), axis=1)
+    return tf.stop_gradient(shares * tf.cast(allowed, tf.float32))
+
+
+def draw_column(shares: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+    """A column of each row in proportion to its share: the inverse of their running sum.
+
+    Args:
+      shares: [batch, n], at least 0; a column of 0 is never drawn where another is above.
+      uniform: [batch, 1], in [0, 1).
+
+    Returns:
+      [batch] int32.
+    """
+    n = shares.shape[1]
+    # A product with a triangle of ones: `tf.cumsum` runs row by row.
+    triangle = tf.linalg.band_part(tf.ones([n, n], shares.dtype), 0, -1)
+    passed = tf.matmul(shares, triangle) <= uniform * tf.reduce_sum(shares, axis=1, keepdims=True)
+    column = tf.reduce_sum(tf.cast(passed, tf.int32), axis=1)
+    # Rounding may pass the last column of the row, or end on one whose share is 0.
+    column = tf.minimum(column, n - 1)
+    drawn = tf.gather(shares, column[:, None], batch_dims=1)[:, 0] > 0
+    return tf.where(drawn, column, tf.argmax(shares, axis=1, output_type=tf.int32))

@@ -1,0 +1,93 @@
+"""WARP: candidates are tried until one violates, and the number of trials tells the rank.
+
+Weston, Bengio & Usunier, "WSABIE: Scaling Up To Large Vocabulary Image Annotation", IJCAI
+2011: the first candidate with s_j > s_p - margin is the negative; if it took n trials the
+positive's rank is about floor(unobserved / n), and the loss weighs L(rank) = sum of 1/r up
+to it. k-OS (Weston, Yee & Weiss, "Learning to Rank Recommendations with the K-Order
+Statistic Loss", RecSys 2013) trains on the k-th best of several positives of the user.
+
+Departures: the loss is the mixture's and not the hinge; L is divided by its largest value,
+so that a mixture is not drowned; trials count candidates that are no positives, as do
+LightFM's, whose weight is the logarithm of the rank instead. Under k-OS an example counts
+only where its positive is the k-th best of itself and drawn others, and then as many times
+as there are: in expectation that is choosing the k-th best, but the pairs of the batch
+stay what they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+from autosample_tf.rows import RowDraws
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
+from autosample_tf.samplers.selection import check_pool, pick
+
+
+class WARP(Sampler):
+    """The first violator among a pool's candidates, with the weight of the estimated rank.
+
+    Args:
+      pool: most trials, at least 1. An example without a violator has no negative.
+      margin: by how much a positive has to lead.
+      k: under k-OS, which of the user's positives is trained on, 1 being the best-scored;
+        0: WARP.
+      positives: of how many positives, at least k.
+    """
+
+    card = Card(
+        name="warp",
+        formula="the first of `pool` with s_j > s_p - margin; weight L(unobserved / trials)",
+        cost="`pool` look-ups and scores",
+        source="Weston et al., IJCAI 2011; k-OS: Weston et al., RecSys 2013",
+        defaults={
+            "pool": "as dns; LightFM tries 10",
+            "margin": "WSABIE",
+            "k": "WARP; LightFM's k-OS has 5",
+            "positives": "LightFM's k-OS",
+        },
+    )
+
+    def __init__(self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = 10):
+        super().__init__()
+        self.pool = check_pool("warp", pool)
+        self.margin = float(margin)
+        if not 0 <= k <= positives:
+            raise expected(f"warp's k in [0, {positives}]", received=k, remedy="Change it.")
+        self.k, self.positives = k, positives
+
+    def build(self, feedback: Feedback, dim: int) -> None:
+        train = feedback.train
+        self._unobserved = tf.constant(train.num_items - train.degrees, tf.int32)
+        harmonic = np.cumsum(1.0 / np.arange(1, train.num_items + 1))
+        self._weights = tf.constant(harmonic / harmonic[-1], tf.float32)
+        self._rows = RowDraws(train)
+
+    def sample(self, context: Context) -> Negatives:
+        pool = context.pool.first(self.pool)
+        violates = pool.scores > context.positive_scores[:, None] - self.margin
+        violates &= pool.allowed
+        column = tf.argmax(tf.cast(violates, tf.int8), axis=1, output_type=tf.int32)
+        found = tf.reduce_any(violates, axis=1)
+        tried = (tf.range(self.pool)[None, :] <= column[:, None]) & pool.allowed
+        trials = tf.reduce_sum(tf.cast(tried, tf.int32), axis=1)
+        rank = tf.gather(self._unobserved, context.users) // tf.maximum(trials, 1)
+        scale = tf.gather(self._weights, tf.maximum(rank, 1) - 1)
+        if self.k:
+            found &= self._is_kth(context)
+            scale *= self.positives
+        weights = tf.cast(found, tf.float32)[:, None]
+        return Negatives(pick(pool.items, column), weights, scale=scale)
+
+    def _is_kth(self, context: Context) -> tf.Tensor:
+        """[batch] bool: k - 1 of the other drawn positives score better. Drawn with
+        replacement; of equal ones the batch's positive comes first."""
+        if self.positives == 1:
+            return tf.ones_like(context.users, tf.bool)
+        uniform = context.draws.uniform(f"{self.spec}/positives", self.positives - 1)
+        others, _ = self._rows.draw(context.users, uniform)
+        users = context.user_embeddings[:, None, :]
+        scores = tf.stop_gradient(context.score(users, context.embed(others)))
+        better = scores > context.positive_scores[:, None]
+        return tf.reduce_sum(tf.cast(better, tf.int32), axis=1) == self.k - 1
