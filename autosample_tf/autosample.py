@@ -16,7 +16,9 @@ validation
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
@@ -24,6 +26,7 @@ import tensorflow_recommenders as tfrs
 
 from autosample_tf import losses, mixture
 from autosample_tf.errors import expected, unknown
+from autosample_tf.health import Health
 from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
@@ -53,7 +56,8 @@ class AutoSample(tfrs.Model):
       train: the pairs being trained on, whose items are never negatives of their user.
       samplers: specs or samplers, the candidates.
       objective: what the logits learn from, one of `OBJECTIVES`.
-      validation: held-out pairs, needed by the objective `validation`.
+      validation: held-out pairs, needed by the objective `validation`; under the others
+        they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
       weights: the mixture to begin with, by spec; None: equal weights.
       loss: a name in `losses.PAIRWISE`.
@@ -68,6 +72,7 @@ class AutoSample(tfrs.Model):
         goes on; None: it never progresses.
       logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
       sampler_optimizer: of the samplers' own trainable variables; None: `RowSparseAdam`.
+      health_every: `health` looks at one step of so many.
       seed: of every random number in the step.
 
     Raises:
@@ -92,6 +97,7 @@ class AutoSample(tfrs.Model):
         total_steps: int | None = None,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
         sampler_optimizer: tf.keras.optimizers.Optimizer | None = None,
+        health_every: int = 50,
         seed: int = 0,
     ):
         super().__init__()
@@ -118,6 +124,8 @@ class AutoSample(tfrs.Model):
         # Built for all samplers, dropped ones too: its slots keep their places in checkpoints.
         self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
         self.sampler_optimizer.build([v for s in self.samplers for v in s.trainable_variables])
+        self._health = Health(model, train, validation, len(self.samplers))
+        self._health_every = health_every
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
@@ -139,10 +147,36 @@ class AutoSample(tfrs.Model):
         """The samplers that are still trained under, in the candidates' order."""
         return [self.samplers[k] for k in self._active]
 
+    @property
+    def active_places(self) -> tuple[int, ...]:
+        """Where the active samplers stand among the candidates, ascending."""
+        return self._active
+
+    @contextmanager
+    def under(self, active: tuple[int, ...]) -> Iterator[None]:
+        """While it lasts, steps that are traced know these candidates alone."""
+        before, self._active = self._active, active
+        try:
+            yield
+        finally:
+            self._active = before
+
+    def changed_by_steps(self) -> list[tf.Variable]:
+        """Every variable that a training step may assign, once compiled and built."""
+        samplers = [v for sampler in self.samplers for v in sampler.variables]
+        metrics = [v for metric in self.metrics for v in metric.variables]
+        optimizers = (self.optimizer, self.logits_optimizer, self.sampler_optimizer)
+        slots = [v for optimizer in optimizers for v in optimizer.variables]
+        return [*self.model.trainable_variables, self.logits, *samplers, *metrics, *slots]
+
     def weights_by_spec(self) -> dict[str, float]:
         """The mixture as it stands: each survivor's weight, summing to 1."""
         weights = self._mixture_weights().numpy()
         return {self.specs[k]: float(weights[k]) for k in self._active}
+
+    def health(self) -> dict[str, float]:
+        """What the samplers' negatives were like since the epoch began, see `health`."""
+        return self._health.read(self.specs, self._active)
 
     def refresh_samplers(self) -> None:
         """Calls `refresh` of every active sampler: once an epoch, by `RefreshSamplers`."""
@@ -177,8 +211,21 @@ class AutoSample(tfrs.Model):
         batch = self.sample(inputs)
         return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
+        batch, per_sampler, loss = self.descend(data)
+        for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
+            sampler.update(batch.context, negatives)
+        self._observe(batch)
+        return self._record(loss, per_sampler, data["weight"])
+
+    def descend(self, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, tf.Tensor, tf.Tensor]:
+        """Samples, and moves the model, the samplers' own variables and the logits.
+
+        Returns:
+          The batch under all samplers, their losses [batch, active], and the loss.
+        """
         with tf.GradientTape() as tape:
             tape.watch(self.logits)
             batch = self.sample(data)
@@ -196,9 +243,7 @@ class AutoSample(tfrs.Model):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if own:
             self.sampler_optimizer.apply_gradients(zip(own_gradients, own, strict=True))
-        for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
-            sampler.update(batch.context, negatives)
-        return self._record(loss, per_sampler, data["weight"])
+        return batch, per_sampler, loss
 
     def _is_searching(self) -> bool:
         return self.objective != "uniform" and len(self._active) > 1
@@ -218,8 +263,19 @@ class AutoSample(tfrs.Model):
         return tf.minimum(done, 1.0)
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
-        users = batch.triples.user_embeddings
+        return self._losses_at(batch, batch.triples.user_embeddings)
+
+    def _losses_at(self, batch: SampledBatch, users: tf.Tensor) -> tf.Tensor:
         return sampler_losses(self.model, batch, users, self._pairwise_loss)
+
+    def _observe(self, batch: SampledBatch) -> None:
+        def observe() -> tf.Tensor:
+            losses_at = functools.partial(self._losses_at, batch)
+            self._health.observe(batch, losses_at, self._active)
+            return tf.constant(True)
+
+        its_turn = batch.context.draws.step % self._health_every == 0
+        tf.cond(its_turn, observe, lambda: tf.constant(False))
 
     def _mixed_loss(
         self, batch: SampledBatch, per_sampler: tf.Tensor, example_weight: tf.Tensor

@@ -17,6 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
+from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.runs import History
@@ -62,6 +63,35 @@ class RefreshSamplers(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
         self.model.refresh_samplers()
+
+
+class ReportHealth(tf.keras.callbacks.Callback):
+    """Puts what the samplers' negatives were like into the epoch's logs."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs.update(self.model.health())
+
+
+class TimeSamplers(tf.keras.callbacks.Callback):
+    """Puts each sampler's cost into the logs, timed anew when others than before are active.
+
+    Args:
+      batch: what steps are timed on.
+    """
+
+    def __init__(self, batch: dict[str, tf.Tensor]):
+        super().__init__()
+        self._batch = batch
+        self._timed: list[str] = []
+        self._costs: dict[str, float] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
+        if self.model.survivors != self._timed:
+            self._timed = self.model.survivors
+            self._costs = sampler_costs(self.model, self._batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs.update({f"cost_ms/{spec}": ms for spec, ms in self._costs.items()})
 
 
 class EvaluateEpoch(tf.keras.callbacks.Callback):

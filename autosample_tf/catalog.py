@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autosample_tf import datasets
 from autosample_tf.errors import InputError, expected, unknown
-from autosample_tf.formats import read
+from autosample_tf.formats import read, refuse_columns
 from autosample_tf.interactions import Dataset
 from autosample_tf.synthetic import synthetic
 
@@ -76,6 +76,8 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
+    label_column: str | None = None,
+    positive_from: float | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
@@ -88,6 +90,9 @@ def load(
         None takes the environment's AUTOSAMPLE_TF_DATA, else ~/.cache/autosample-tf.
       user_column: a table's column of users; None finds it by a common name.
       item_column: a table's column of items; None finds it by a common name.
+      label_column: a table's column of numbers that tells positives from given negatives,
+        as `table_format.read_table` says; None: every row is a positive.
+      positive_from: the least label of a positive; None: 1.
       test_fraction: the share of each user's pairs in a table to test on, in (0, 1). Known
         datasets and folders have their own test split, which this leaves as it is.
       seed: chooses a table's pairs to test on; `synthetic` is always the same.
@@ -96,13 +101,15 @@ def load(
       InputError: if there is no such dataset, or its files are missing, malformed, or other
         than the published ones.
     """
-    if dataset == "synthetic":
-        return synthetic()
-    if isinstance(dataset, str) and dataset in PUBLISHED:
-        known = facts(dataset)
-        folder = _checked_folder(known, _data_dir(data_dir))
-        files = read(folder, name=known.name, user_column=user_column, item_column=item_column)
-        return _checked_counts(known, files)
+    if isinstance(dataset, str) and dataset in KNOWN:
+        refuse_columns(
+            f"the known dataset {dataset}",
+            user_column=user_column,
+            item_column=item_column,
+            label_column=label_column,
+            positive_from=positive_from,
+        )
+        return _load_known(dataset, data_dir)
     if not os.path.exists(dataset):
         raise InputError(
             f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
@@ -112,9 +119,19 @@ def load(
         dataset,
         user_column=user_column,
         item_column=item_column,
+        label_column=label_column,
+        positive_from=positive_from,
         test_fraction=test_fraction,
         seed=seed,
     )
+
+
+def _load_known(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+    if name == "synthetic":
+        return synthetic()
+    known = facts(name)
+    folder = _checked_folder(known, _data_dir(data_dir))
+    return _checked_counts(known, read(folder, name=known.name))
 
 
 def _data_dir(data_dir: str | os.PathLike[str] | None) -> Path:

@@ -191,13 +191,15 @@ def samplers(name: str | None) -> None:
     if name is None:
         standard = {build_sampler(spec).spec for spec in known.STANDARD_SET}
         for own in SAMPLERS.values():
-            click.echo(f"{own.card.name:<12} {own.card.formula}")
+            click.echo(f"{own.card.name:<16} {own.card.formula}")
         click.echo(f"standard set: {' '.join(sorted(standard))}")
         return
     if name not in SAMPLERS:
         raise unknown("sampler", name, list(SAMPLERS))
-    card = SAMPLERS[name].card
-    click.echo(f"{card.name}\n  formula  {card.formula}\n  default  {build_sampler(name).spec}")
+    card, built = SAMPLERS[name].card, build_sampler(name)
+    click.echo(f"{card.name}\n  formula  {card.formula}\n  default  {built.spec}")
+    for option, value in built.options().items():
+        click.echo(f"  {option}={value} ({card.defaults[option]})")
     click.echo(f"  cost     {card.cost}\n  source   {card.source}\n")
     click.echo(inspect.getdoc(SAMPLERS[name]))
 

@@ -125,6 +125,9 @@ class Dataset:
       train: the pairs to learn from.
       test: the pairs held out for the final figures.
       valid: the pairs that every choice is made on, or None: carve them from train.
+      given: negatives that the data brings along (dislikes, impressions without a click),
+        as the data has them, also where a pair is a positive too, or None: it has none.
+        They belong to no split: rankings neither look for them nor leave them out.
       user_ids: [num_users] str, the original ids.
       item_ids: [num_items] str, the original ids.
       notes: what reading mended, by name, with its count (`duplicate_pairs`, …).
@@ -136,6 +139,7 @@ class Dataset:
     user_ids: np.ndarray
     item_ids: np.ndarray
     valid: Interactions | None = None
+    given: Interactions | None = None
     notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -179,6 +183,7 @@ class Dataset:
         counts = {"users": self.num_users, "items": self.num_items}
         counts |= {name: split.num_pairs for name, split in self.splits.items()}
         peculiar = {
+            "given_negatives": self.given.num_pairs if self.given is not None else 0,
             "users_without_train_pairs": int(np.sum(self.train.degrees == 0)),
             "users_with_whole_catalogue": int(np.sum(seen.degrees == self.num_items)),
             "test_items_never_in_train": int(
@@ -189,11 +194,15 @@ class Dataset:
         return counts | {name: count for name, count in peculiar.items() if count}
 
     def checksum(self) -> str:
-        """SHA-256 over the ids and every split's pairs: equal data, equal checksum."""
+        """SHA-256 over the ids and every split's pairs: equal data, equal checksum.
+
+        Given negatives count where there are any, so that data without keeps its checksum.
+        """
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             digest.update("\n".join(map(str, ids)).encode() + b"\0")
-        for name, split in self.splits.items():
+        given = {"given": self.given} if self.given is not None and self.given.num_pairs else {}
+        for name, split in {**self.splits, **given}.items():
             digest.update(name.encode() + b"\0")
             digest.update(split.keys.astype("<i8").tobytes())
         return digest.hexdigest()

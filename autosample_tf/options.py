@@ -16,10 +16,11 @@ import click
 from click.core import ParameterSource
 
 from autosample_tf import settings as known
-from autosample_tf.errors import InputError
+from autosample_tf.errors import InputError, expected
 
 DEFAULTS = known.Settings()
 SETTING_NAMES = [field.name for field in dataclasses.fields(known.Settings)]
+_SOURCE_OPTIONS = ("data_dir", "user_column", "item_column", "label_column", "positive_from")
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -105,7 +106,12 @@ source_options = _options(
     click.option("--data-dir", help="Where a known dataset's files are."),
     click.option("--user-column", help="Column of users in a table; found by name if left out."),
     click.option("--item-column", help="Column of items in a table; found by name if left out."),
-)
+    click.option("--label-column",
+                 help="Column of labels in a table, numbers, that tell positives from given "
+                 "negatives (dislikes, impressions). Without it every row is a positive."),
+    click.option("--positive-from", type=float, metavar="X", show_default="1",
+                 help="Least label of a positive; rows below it are given negatives."),
+)  # fmt: skip
 output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors (and --json)."),
@@ -126,9 +132,14 @@ search_options = _options(
     _number("--drop-threshold", float, DEFAULTS.drop_threshold,
             "Drop a sampler under this share of an equal weight."),
     _number("--drop-warmup", int, DEFAULTS.drop_warmup, "Epochs before the first drop."),
+    click.option("--time-samplers/--no-time-samplers", default=DEFAULTS.time_samplers,
+                 help="Tell each sampler's milliseconds a step.", show_default=True),
     _number("--search-epochs", int, DEFAULTS.search_epochs, "Epochs of the search."),
     _number("--valid-fraction", float, DEFAULTS.valid_fraction,
             "Of each user's train pairs, held out where the data has no validation split."),
+    click.option("--select-on-test/--no-select-on-test", default=DEFAULTS.select_on_test,
+                 help="Choose weights and epochs on the test pairs, and train on all of train. "
+                 "The results are optimistic: compare them only with tables that did the same."),
 )  # fmt: skip
 
 
@@ -188,13 +199,20 @@ def chosen_dataset(options: dict[str, Any]) -> str:
 
 
 def chosen_source(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("data_dir", "user_column", "item_column")}
+    return {name: options[name] for name in _SOURCE_OPTIONS}
 
 
 def chosen_override(options: dict[str, Any]) -> Any:
     """The dataset named on the command line, or None: the run knows its own."""
     from autosample_tf.training import Source
 
-    if options["dataset"] is None:
-        return None
-    return Source(options["dataset"], **chosen_source(options))
+    chosen = chosen_source(options)
+    if options["dataset"] is not None:
+        return Source(options["dataset"], **chosen)
+    if given := ["--" + name.replace("_", "-") for name in chosen if chosen[name] is not None]:
+        raise expected(
+            f"--dataset beside {', '.join(given)}",
+            received="none",
+            remedy="Name the dataset too, or leave it all out: the run knows its own.",
+        )
+    return None

@@ -17,6 +17,11 @@ from rich.table import Column, Table
 
 from autosample_tf.runs import Run
 
+_CHOSEN_ON_TEST = (
+    "weights and epochs were chosen on test: these figures are optimistic, and comparable "
+    "only with tables that did the same"
+)
+
 
 class Report(tf.keras.callbacks.Callback):
     """A stage's progress.
@@ -104,11 +109,15 @@ def print_result(metrics: Mapping[str, Any], console: Console) -> None:
     """The table that a run ends with."""
     table = Table(title=f"{metrics['model']} on {metrics['dataset']}")
     table.add_column("")
-    for split in ("valid", "test"):
+    on_test = metrics.get("selected_on") == "test"
+    splits = ("test",) if on_test else ("valid", "test")  # valid is test then
+    for split in splits:
         table.add_column(split, justify="right")
     for name in metrics["test"]:  # a row each: several cutoffs are too many for columns
-        table.add_row(name, *(f"{metrics[split][name]:.4f}" for split in ("valid", "test")))
+        table.add_row(name, *(f"{metrics[split][name]:.4f}" for split in splits))
     console.print(table)
+    if on_test:
+        console.print(_CHOSEN_ON_TEST, highlight=False, soft_wrap=True)
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
     console.print(

@@ -81,7 +81,9 @@ def recommend(
 ) -> Recommended:
     """Ranks the catalogue for users of a finished run, seen items left out.
 
-    Seen is train and validation. A user with no seen pair gets the popularity ranking.
+    Seen is train and validation, of a run with `select_on_test` the test pairs too: its
+    test metrics cannot be had from these rankings. A user with no seen pair gets the
+    popularity ranking.
 
     Args:
       run_dir: the run's folder.

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.membership import PairSet
-from autosample_tf.models.contract import Recommender, State, Triples
+from autosample_tf.models.contract import Layered, Recommender, State, Triples
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
 
@@ -145,6 +145,15 @@ def make_context(
         return model.items(state, items)
 
     def layers() -> Layers:
+        if not isinstance(model, Layered):
+            users_alone = user_embeddings[:, None, :]
+            return Layers(
+                users=users_alone,
+                positives=positive_embeddings[:, None, :],
+                queries=users_alone,
+                embed=lambda items: embed(items)[..., None, :],
+                combine=lambda one: one[..., 0, :],
+            )
         return Layers(
             users=model.user_layers(state, users),
             positives=model.item_layers(state, positives),

@@ -37,7 +37,7 @@ def export(
 
     Its `serving_default` takes `user_id` [batch] string and gives `item_id` [batch, k]
     string and `score` [batch, k] float32, best first, and `known` [batch] bool. Seen items
-    (train and validation) are left out. Users that the run does not know (`known` is
+    are left out, as by `recommend`. Users that the run does not know (`known` is
     false) and those without a seen pair get the popularity ranking, with the number of an
     item's users as its score. A row with fewer than k items is padded with an empty id and
     the lowest finite float32.

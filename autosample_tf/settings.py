@@ -24,7 +24,10 @@ STANDARD_SET = (
     "dns:pool=32",
     "dns-mn:pool=32,top=5",
     "softmax-dns",
+    "aobpr",
     "mixgcf",
+    "ahns",
+    "bns",
 )
 
 # Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
@@ -56,6 +59,8 @@ class Settings:
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop; under `validation` the weights stay equal
         for as long, while their evidence is gathered.
+      time_samplers: tell what each sampler costs, which takes some seconds whenever the set
+        of active samplers has changed.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
         `rewind_epoch`, or from `scratch`.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
@@ -71,6 +76,9 @@ class Settings:
       optimizer: one of `OPTIMIZERS`; None: the model's.
       valid_fraction: of each user's train pairs, held out where the data has no
         validation split.
+      select_on_test: every choice reads the test pairs, and no pair is held out of train;
+        a validation split of the data's own is not used. The results are optimistic, and
+        comparable only with tables whose epochs were chosen so. Excludes `refit`.
       top_k: cutoffs of the metrics; the first steers early stopping.
       seed: of initial values, data order, samplers and splits.
     """
@@ -85,6 +93,7 @@ class Settings:
     temperature: float | None = None
     drop_threshold: float = 0.5
     drop_warmup: int = 4
+    time_samplers: bool = True
     init: str = "search"
     rewind_epoch: int | None = None
     refit: bool = False
@@ -96,6 +105,7 @@ class Settings:
     l2: float | None = None
     optimizer: str | None = None
     valid_fraction: float = 0.1
+    select_on_test: bool = False
     top_k: tuple[int, ...] = (20,)
     seed: int = 0
 
@@ -122,6 +132,12 @@ class Settings:
         _check("drop_threshold", self.drop_threshold, "in [0, 1)", lambda x: 0 <= x < 1)
         _check("valid_fraction", self.valid_fraction, "in (0, 1)", lambda x: 0 < x < 1)
         _check("top_k", self.top_k, "cutoffs of at least 1", lambda x: x and min(x) >= 1)
+        if self.select_on_test and self.refit:
+            raise expected(
+                "--select-on-test without --refit: no validation pairs are left to refit on",
+                received="both",
+                remedy="Leave one of them out.",
+            )
 
     def resolved(self, num_pairs: int) -> Settings:
         """These settings with every None replaced by what it stands for.

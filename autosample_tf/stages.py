@@ -2,7 +2,8 @@
 
 Each goes on from wherever its checkpoint in the run folder stands. Everything is chosen on
 validation: the weights, what is dropped, the epoch to stop at. The test pairs are read by
-one function, `_measure`, after the last choice.
+one function, `_measure`, after the last choice; unless `select_on_test` asks for the
+opposite, as some published tables did it: `chosen_on` says which pairs choose.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from autosample_tf.callbacks import (
     KeepEpoch,
     Record,
     RefreshSamplers,
+    ReportHealth,
     StopOnDivergence,
+    TimeSamplers,
     read_parameters,
     write_parameters,
 )
@@ -35,8 +38,10 @@ from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.runs import History, Run
+from autosample_tf.samplers import Feedback
 from autosample_tf.settings import Settings
 
+_HEALTH_EVERY = 50  # steps from one look at the negatives to the next; at least one an epoch
 _STEPS_PER_CALL = 64  # steps of the graph's own loop: Python is asked once for all of them
 
 # Called when a stage begins, with its name and most epochs; its callback reports progress.
@@ -98,13 +103,15 @@ def search_stage(
         data.train,
         samplers=settings.samplers,
         objective=settings.objective,
-        validation=data.valid,
+        validation=chosen_on(data, settings),
+        given=data.given,
         loss=settings.loss,
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
         warmup_steps=settings.drop_warmup * steps,
         total_steps=settings.search_epochs * steps,
+        health_every=min(_HEALTH_EVERY, steps),
         seed=stage_seed(settings, "search"),
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
@@ -117,7 +124,7 @@ def search_stage(
         stage="search",
         folder=run.search,
         epochs=settings.search_epochs,
-        evaluator=Evaluator(model, data.valid, data.train, settings.top_k),
+        evaluator=Evaluator(model, chosen_on(data, settings), data.train, settings.top_k),
         run=run,
         choices=[drop, rewind, best],
         reporter=reporter,
@@ -143,12 +150,13 @@ def retrain_stage(
     reporter: Reporter | None,
 ) -> dict[str, Any]:
     model = _initialized(settings, data.train, origin, result)
-    evaluator = Evaluator(model, data.valid, data.train, settings.top_k)
+    evaluator = Evaluator(model, chosen_on(data, settings), data.train, settings.top_k)
     initial = evaluator.mean()
     best = KeepBest(_monitor(settings), settings.patience, run.retrain / "best")
     best.start_from(initial[_monitor(settings)], model)
+    feedback = Feedback(data.train, data.given)
     rows = _fit(
-        _fixed_mixture(model, data.train, settings, result, "retrain"),
+        _fixed_mixture(model, feedback, settings, result, "retrain", chosen_on(data, settings)),
         data.train,
         settings,
         stage="retrain",
@@ -167,6 +175,7 @@ def retrain_stage(
     metrics = {
         "dataset": data.name,
         "model": settings.model,
+        "selected_on": "test" if settings.select_on_test else "valid",
         "valid": {name: chosen[name] for name in initial},
         "test": _measure(model, data, settings),
         "test_users": int(np.sum(data.test.degrees > 0)),
@@ -199,7 +208,7 @@ def _refit(
     model = _initialized(settings, data.seen, origin, result)
     if epochs:
         _fit(
-            _fixed_mixture(model, data.seen, settings, result, "refit"),
+            _fixed_mixture(model, Feedback(data.seen, data.given), settings, result, "refit"),
             data.seen,
             settings,
             stage="refit",
@@ -240,7 +249,9 @@ def _fit(
     if done < epochs and not any(stopped):
         callbacks = [
             StopOnDivergence(),
+            *([TimeSamplers(_timed_batch(pairs, settings))] if settings.time_samplers else []),
             RefreshSamplers(),
+            ReportHealth(),
             EvaluateEpoch(evaluator),
             *choices,
             Record(history, run.tensorboard / stage),
@@ -263,9 +274,35 @@ def _fit(
     return history.rows
 
 
+def _timed_batch(pairs: Interactions, settings: Settings) -> dict[str, tf.Tensor]:
+    """The second batch: what samplers do in step 0 they do not in most steps."""
+    batches = training_batches(pairs, settings.batch_size, seed=settings.seed)
+    return next(iter(batches.skip(1)))
+
+
 def _measure(model: Recommender, data: Dataset, settings: Settings) -> dict[str, float]:
     """The test metrics. Nothing may be chosen after this."""
-    return Evaluator(model, data.test, data.seen, settings.top_k).mean()
+    return Evaluator(model, data.test, seen_in_test(data, settings), settings.top_k).mean()
+
+
+def chosen_on(data: Dataset, settings: Settings) -> Interactions:
+    """The pairs that every choice is made on: a run's validation."""
+    return data.test if settings.select_on_test else data.valid
+
+
+def seen_in_test(data: Dataset, settings: Settings) -> Interactions:
+    """What rankings on test leave out: what could be known before, and is not looked for."""
+    return data.train if settings.select_on_test else data.seen
+
+
+def seen_by_users(data: Dataset, settings: Settings) -> Interactions:
+    """What rankings for users leave out: train and validation, that is, what the run knows.
+
+    Where the test pairs are the validation they are no stand-in for the future any more,
+    and users have them already. A validation split of the data's own, not used then, is
+    left out as well.
+    """
+    return data.seen.union(data.test) if settings.select_on_test else data.seen
 
 
 def build(settings: Settings, pairs: Interactions) -> Recommender:
@@ -291,13 +328,21 @@ def _initialized(
 
 
 def _fixed_mixture(
-    model: Recommender, pairs: Interactions, settings: Settings, result: SearchResult, stage: str
+    model: Recommender,
+    feedback: Feedback,
+    settings: Settings,
+    result: SearchResult,
+    stage: str,
+    held_out: Interactions | None = None,
 ) -> AutoSample:
-    """The survivors under the weights that the search ended with."""
-    steps = steps_per_epoch(pairs.num_pairs, settings.batch_size)
+    """The survivors under the weights that the search ended with; of `held_out` they learn
+    nothing, it tells how many negatives are false."""
+    steps = steps_per_epoch(feedback.train.num_pairs, settings.batch_size)
     return AutoSample(
         model,
-        pairs,
+        feedback.train,
+        given=feedback.given,
+        validation=held_out,
         samplers=result.survivors,
         objective="uniform",
         weights=result.weights,
@@ -306,6 +351,7 @@ def _fixed_mixture(
         temperature=settings.temperature,
         l2=settings.l2,
         total_steps=settings.retrain_epochs * steps,
+        health_every=min(_HEALTH_EVERY, steps),
         seed=stage_seed(settings, stage),
     )
 

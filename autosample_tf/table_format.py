@@ -2,7 +2,8 @@
 
 The first line that is not blank names the columns. A .inter file types them as well
 (`user_id:token`), and the type is left out of the name. Every row is a positive, whatever
-its rating: filter a table before giving it if a low rating should not count.
+its rating, unless a column of labels is named: rows below the least label of a positive are
+then negatives that the data gives (dislikes, impressions without a click).
 
 Ids are text and are kept as they are: `7` and `007` are two items. pyarrow parses; its
 errors are turned into ours, which name the file's line.
@@ -32,6 +33,7 @@ _ITEM_COLUMNS = (
     *("item", "itemid", "iid", "itemindex", "itemidx", "movieid", "productid", "bookid"),
     *("asin", "artistid", "trackid", "songid", "businessid", "locationid", "articleid"),
 )
+_POSITIVE_FROM = 1.0  # of clicks, where 0 is an impression
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
 
 
@@ -60,34 +62,57 @@ def read_table(
     name: str,
     user_column: str | None = None,
     item_column: str | None = None,
+    label_column: str | None = None,
+    positive_from: float | None = None,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> Dataset:
     """Reads a table of pairs and holds a share of each user's out as its test split.
 
-    The catalogue is every id of the table: in ascending order where all are integers, else
-    by code point. Rows that repeat a pair are merged and counted in the dataset's notes.
+    The catalogue is every id of the table, those that only negatives have among them (an
+    item that was shown can be ranked): in ascending order where all are integers, else by
+    code point. Rows that repeat a pair are merged and counted in the dataset's notes.
+
+    A pair with labels on both sides is a positive, and is counted in the notes. It stays
+    among the given negatives too: training masks the positives that it trains on, and to
+    take out those that are held out would tell training which ones they are.
 
     Args:
       path: a .csv, .tsv or .inter file; commas, semicolons and tabs are told from its header.
       name: what to call the dataset.
       user_column: the column of users; None finds it by a common name.
       item_column: the column of items; None finds it by a common name.
-      test_fraction: the share of each user's pairs to test on, in (0, 1).
+      label_column: the column of numbers that tells positives from given negatives; None:
+        every row is a positive.
+      positive_from: the least label of a positive; None: 1.
+      test_fraction: the share of each user's positives to test on, in (0, 1).
       seed: chooses the pairs to test on.
 
     Raises:
-      InputError: if the table is malformed, a column or an id is missing, or no user has
-        three items.
+      InputError: if the table is malformed, a column or an id is missing, a label is no
+        number, or no user has three positives.
     """
     header = _read_header(path)
-    places = _find_columns(header, user_column, item_column)
-    columns = [_codes(header, column) for column in _read_columns(header, places)]
-    (user_ids, users), (item_ids, items) = columns
-    pairs = Interactions.from_pairs(users, items, num_users=len(user_ids), num_items=len(item_ids))
+    places = _find_columns(header, user_column, item_column, label_column)
+    columns = _read_columns(header, places)
+    (user_ids, users), (item_ids, items) = (_codes(header, column) for column in columns[:2])
+    positive = np.ones(len(users), bool)
+    if label_column is not None:
+        least = _POSITIVE_FROM if positive_from is None else positive_from
+        positive = _labels(header, places[2], columns[2], least) >= least
+    pairs, negatives = (
+        Interactions.from_pairs(
+            users[rows], items[rows], num_users=len(user_ids), num_items=len(item_ids)
+        )
+        for rows in (positive, ~positive)
+    )
     train, test = hold_out(pairs, test_fraction, seed=seed)
-    notes = {"duplicate_pairs": len(users) - pairs.num_pairs}
-    return Dataset(name, train, test, user_ids, item_ids, notes=notes)
+    notes = {
+        "duplicate_pairs": len(users) - pairs.num_pairs - negatives.num_pairs,
+        "pairs_of_both_labels": int(pairs.contains(negatives.users, negatives.items).sum()),
+    }
+    given = negatives if negatives.num_pairs else None
+    return Dataset(name, train, test, user_ids, item_ids, given=given, notes=notes)
 
 
 def _read_header(path: Path) -> _Header:
@@ -116,9 +141,9 @@ def _read_header(path: Path) -> _Header:
 
 
 def _find_columns(
-    header: _Header, user_column: str | None, item_column: str | None
-) -> tuple[int, int]:
-    """The places of the user column and the item column."""
+    header: _Header, user_column: str | None, item_column: str | None, label_column: str | None
+) -> tuple[int, ...]:
+    """The places of the user column, the item column and, if one is named, the labels'."""
     user = _find_column(header, "user", user_column, _USER_COLUMNS)
     item = _find_column(header, "item", item_column, _ITEM_COLUMNS)
     if user == item:
@@ -127,7 +152,16 @@ def _find_columns(
             received=f"{header.columns[user]!r} for both",
             remedy="Name the other one with user_column or item_column.",
         )
-    return user, item
+    if label_column is None:
+        return user, item
+    label = _find_column(header, "label", label_column, ())
+    if label in (user, item):
+        raise expected(
+            f"a column of {header.path} for labels alone",
+            received=f"{header.columns[label]!r}, the {'user' if label == user else 'item'} ids",
+            remedy="Name another one with label_column.",
+        )
+    return user, item, label
 
 
 def _find_column(header: _Header, kind: str, wanted: str | None, common: tuple[str, ...]) -> int:
@@ -148,8 +182,8 @@ def _find_column(header: _Header, kind: str, wanted: str | None, common: tuple[s
     )
 
 
-def _read_columns(header: _Header, places: tuple[int, int]) -> list[pyarrow.Array]:
-    """The two columns as text, without the header."""
+def _read_columns(header: _Header, places: tuple[int, ...]) -> list[pyarrow.Array]:
+    """The columns at these places as text, without the header."""
     import pyarrow
     import pyarrow.csv as arrow_csv
 
@@ -196,6 +230,35 @@ def _codes(header: _Header, column: pyarrow.Array) -> tuple[np.ndarray, np.ndarr
     places = {text: place for place, text in enumerate(ordered)}
     renumbered = np.array([places[text] for text in ids], np.int64)
     return np.array(ordered, np.str_), renumbered[codes]
+
+
+def _labels(header: _Header, place: int, column: pyarrow.Array, least: float) -> np.ndarray:
+    """[num_rows] float64: the labels, of which one at least is a positive's."""
+    encoded = column.dictionary_encode()
+    texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+    values, name = np.array([_number(text) for text in texts]), header.columns[place]
+    if not np.isfinite(values).all():
+        wrong = int(np.argmin(np.isfinite(values)))
+        raise expected(
+            f"a number in column {name!r} at {_position(header, int(np.argmax(codes == wrong)))}",
+            received=repr(texts[wrong]),
+            remedy="Correct it, delete the row, or name another column with --label-column.",
+        )
+    if not (values >= least).any():
+        raise expected(
+            f"a label of at least {least:g}, a positive's, in column {name!r} of {header.path}",
+            received=f"at most {values.max():g}",
+            remedy="Lower --positive-from, or name another column with --label-column.",
+        )
+    return values[codes]
+
+
+def _number(text: str) -> float:
+    """The text's value; what is no number is NaN, which no label may be either."""
+    try:
+        return float(text)
+    except ValueError:
+        return np.nan
 
 
 def _is_integer(text: str) -> bool:

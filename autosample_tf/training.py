@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,19 @@ from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import Recommender
 from autosample_tf.runs import Run
-from autosample_tf.samplers import build_samplers
+from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import (
     Reporter,
     SearchResult,
     build,
+    chosen_on,
     read_search_result,
     retrain_stage,
     search_stage,
+    seen_by_users,
+    seen_in_test,
 )
 
 
@@ -39,6 +42,8 @@ class Source:
     data_dir: str | None = None
     user_column: str | None = None
     item_column: str | None = None
+    label_column: str | None = None
+    positive_from: float | None = None
 
     def load(self, seed: int) -> Dataset:
         return load(
@@ -46,6 +51,8 @@ class Source:
             data_dir=self.data_dir,
             user_column=self.user_column,
             item_column=self.item_column,
+            label_column=self.label_column,
+            positive_from=self.positive_from,
             seed=seed,
         )
 
@@ -78,7 +85,7 @@ def search(
     data = _load(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
-    build_samplers(settings.samplers)  # refuses unknown ones before anything is written
+    _check_samplers(settings.samplers, data)
     run = Run(run_dir)
     with run.locked():
         run.start(_config("search", source, data, settings, settings.seed), resume=resume)
@@ -118,6 +125,7 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = _load(source, settings, split_seed)
+    _check_samplers(result.survivors, data)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
@@ -132,7 +140,10 @@ def retrain(
 def evaluate(
     run_dir: str | Path, *, split: str = "test", source: str | Source | Dataset | None = None
 ) -> dict[str, float]:
-    """The metrics of a run's model on `valid` or `test`, recomputed."""
+    """The metrics of a run's model on `valid` or `test`, recomputed.
+
+    Under `select_on_test` the two are the same: validation is the test pairs.
+    """
     trained = load_run(run_dir, source=source)
     if split not in ("valid", "test"):
         raise expected("the split valid or test", received=split, remedy="Name one of them.")
@@ -143,8 +154,10 @@ def evaluate(
             received="valid, of a run with --refit",
             remedy="Its validation metrics before the refit are in metrics.json.",
         )
-    held_out = data.valid if split == "valid" else data.test
-    seen = data.train if split == "valid" else trained.seen
+    if split == "valid":
+        held_out, seen = chosen_on(data, trained.settings), data.train
+    else:
+        held_out, seen = data.test, seen_in_test(data, trained.settings)
     return Evaluator(trained.model, held_out, seen, cutoffs).mean()
 
 
@@ -155,7 +168,7 @@ class TrainedRun:
     Attributes:
       run: its folder.
       settings: its settings, resolved.
-      data: its dataset with the validation split.
+      data: its dataset, with the validation split if it chose on one.
       model: the model with the final parameters.
       seen: train and validation pairs, which recommendations leave out.
     """
@@ -180,7 +193,7 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     _check_same_data(run, data)
     model = build(settings, data.seen if settings.refit else data.train)
     read_parameters(model, run.retrain / "parameters")
-    return TrainedRun(run, settings, data, model, data.seen)
+    return TrainedRun(run, settings, data, model, seen_by_users(data, settings))
 
 
 def _as_source(source: str | Source | Dataset) -> Source | Dataset:
@@ -190,6 +203,8 @@ def _as_source(source: str | Source | Dataset) -> Source | Dataset:
 def _load(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
     source = _as_source(source)
     data = source.load(split_seed) if isinstance(source, Source) else source
+    if settings.select_on_test:
+        return data
     return with_validation(data, settings.valid_fraction, seed=split_seed)
 
 
@@ -225,6 +240,12 @@ def _stored_settings(run: Run) -> Settings:
     return Settings.from_dict(run.config()["settings"])
 
 
+def _check_samplers(specs: Iterable[str], data: Dataset) -> None:
+    """Refuses samplers that are unknown, or lack what they draw from, before a run begins."""
+    for sampler in build_samplers(specs):
+        sampler.check(Feedback(data.train, data.given))
+
+
 def _check_rewind(settings: Settings, result: SearchResult) -> None:
     if settings.init == "rewind" and settings.rewind_epoch != result.rewind_epoch:
         raise expected(
@@ -246,7 +267,7 @@ def _check_same_data(run: Run, data: Dataset) -> None:
         raise InputError(
             f"Expected the data that the run in {run.path} was made with (sha256 "
             f"{before['sha256']}); received other data (sha256 {data.checksum()}). "
-            "Pass the same files."
+            "Pass the same files, with the same options."
         )
 
 

@@ -24,6 +24,7 @@ WHOLE = Settings(
     objective="joint",
     drop_threshold=0.7,
     drop_warmup=1,
+    time_samplers=False,
     search_epochs=4,
     retrain_epochs=3,
     init="rewind",
@@ -53,8 +54,8 @@ def flags(settings: Settings) -> list[str]:
         flag = "--" + name.replace("_", "-")
         if name == "samplers":
             given += [part for spec in value for part in ("--sampler", spec)]
-        elif name == "refit":
-            given += ["--refit" if value else "--no-refit"]
+        elif isinstance(value, bool):
+            given += [flag if value else "--no-" + flag.removeprefix("--")]
         elif value is not None:
             given += [flag, ",".join(map(str, value)) if isinstance(value, list) else str(value)]
     return given

@@ -20,6 +20,8 @@ from autosample_tf.samplers import Context, Negatives, Sampler
 # The step's layers [num_layers, nodes, dim], users and positives [batch] as nodes, to the
 # negatives' representations [batch, n, dim].
 Synthesis = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# The same arguments, to the loss that a sampler trains for itself.
+Auxiliary = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
 @dataclasses.dataclass
@@ -31,12 +33,14 @@ class Drawn:
       weights: [batch, n].
       scale: [batch].
       synthesis: None: the items' own representations.
+      auxiliary: the sampler's own loss; of most a constant, which does not move the model.
     """
 
     items: np.ndarray
     weights: np.ndarray
     scale: np.ndarray
     synthesis: Synthesis | None
+    auxiliary: Auxiliary = lambda layers, users, positives: 0.0
 
 
 def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
@@ -52,6 +56,7 @@ def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
                 weights=negatives.weights.numpy().astype(float),
                 scale=np.asarray(scale, float),
                 synthesis=synthesis_of(sampler, sampled.context, negatives, first_item),
+                auxiliary=auxiliary_of(sampler, sampled.context, negatives, first_item),
             )
         )
     return drawn
@@ -63,6 +68,13 @@ def synthesis_of(
     """How the sampler's negatives follow from the layers, on what it drew."""
     if negatives.embeddings is None:
         return None
+    if sampler.card.name == "dens":
+        chosen = chosen_by_dens(sampler, context) + first_item
+
+        def raw(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
+            return layers[np.arange(chosen.shape[1]), chosen].mean(axis=1)[:, None]
+
+        return raw
     hardest = hardest_by_hand(sampler.pool, context) + first_item  # [batch, layers]
     layer = np.arange(hardest.shape[1])
     if sampler.card.name == "mixgcf":
@@ -82,6 +94,72 @@ def synthesis_of(
         return ((down * p + up * h) / (up + down)).mean(axis=1)[:, None]
 
     return by_dimension
+
+
+def auxiliary_of(
+    sampler: Sampler, context: Context, negatives: Negatives, first_item: int
+) -> Auxiliary:
+    """How the sampler's own loss follows from the layers, on what it drew."""
+    if negatives.auxiliary_loss is None or sampler.card.name != "dens":
+        constant = float(negatives.auxiliary_loss or 0.0)
+        return lambda layers, users, positives: constant
+    chosen = chosen_by_dens(sampler, context) + first_item
+    counts = context.example_weight.numpy() * negatives.weights.numpy()[:, 0]
+    gates = gates_of(sampler)
+
+    def contrast(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> float:
+        u, p = (layers[:, nodes].transpose(1, 0, 2) for nodes in (users, positives))
+        n = layers[np.arange(len(layers)), chosen]
+        losses = dens_losses(gates, u, p, n)
+        return sampler.gamma * float(counts @ losses) / len(users)
+
+    return contrast
+
+
+Gates = dict[str, Callable[[np.ndarray], np.ndarray]]
+
+
+def gates_of(sampler: Sampler) -> Gates:
+    """The four affine maps of `dens`, by name."""
+
+    def affine(gate: object) -> Callable[[np.ndarray], np.ndarray]:
+        kernel, bias = gate.kernel.numpy().astype(float), gate.bias.numpy().astype(float)
+        return lambda x: x @ kernel + bias
+
+    return {name: affine(getattr(sampler, f"_{name}")) for name in
+            ("item", "user", "negative", "positive")}  # fmt: skip
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def dens_losses(gates: Gates, u: np.ndarray, p: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The contrastive loss [batch] of users, positives, negatives [batch, layers, dim]."""
+    p_r = p * sigmoid(gates["item"](p) + gates["user"](u))
+    n_r = n * sigmoid(gates["negative"](n) + gates["positive"](p_r))
+    parts = {"p_r": p_r, "p_ir": p - p_r, "n_r": n_r, "n_ir": n - n_r}
+    s = {name: (u.mean(axis=1) * x.mean(axis=1)).sum(axis=1) for name, x in parts.items()}
+    pairs = [("p_ir", "p_r"), ("n_r", "n_ir"), ("n_r", "p_r"), ("p_ir", "n_ir")]
+    return sum(softplus(s[low] - s[high]) for low, high in pairs) / 4
+
+
+def chosen_by_dens(sampler: Sampler, context: Context) -> np.ndarray:
+    """[batch, layers]: the allowed item whose (1 - a) n - n_r suits the user's layer best."""
+    gates, pool = gates_of(sampler), sampler.pool
+    items, allowed = context.pool.items.numpy()[:, :pool], context.pool.allowed.numpy()[:, :pool]
+    layers, n = context.layers(), context.layers().embed(items).numpy()
+    u, p = layers.users.numpy(), layers.positives.numpy()
+    progress = float(context.progress)
+    a = min(1.0, progress / sampler.warmup) if sampler.warmup else 1.0
+    best = np.zeros(u.shape[:2], int)
+    for b, layer in np.ndindex(*best.shape):
+        p_r = p[b, layer] * sigmoid(gates["item"](p[b, layer]) + gates["user"](u[b, layer]))
+        candidates = n[b, :, layer]
+        n_r = candidates * sigmoid(gates["negative"](candidates) + gates["positive"](p_r))
+        merits = ((1 - a) * candidates - n_r) @ u[b, layer]
+        best[b, layer] = items[b, np.where(allowed[b], merits, -np.inf).argmax()]
+    return best
 
 
 def hardest_by_hand(pool: int, context: Context) -> np.ndarray:
@@ -155,7 +233,8 @@ class Step:
         return shares_of(self.drawn, self.weights)
 
     def loss(self, rows0: np.ndarray) -> float:
-        """The mean over real pairs that have a negative of loss and norms."""
+        """The mean over real pairs that have a negative of loss and norms, and the samplers'
+        own losses, weighted by the mixture."""
         layers = self.powers @ rows0  # [layers, nodes, dim]
         rows = layers.mean(axis=0)
         users, positives = self.batch["user"], self.batch["positive"] + self.num_users
@@ -167,7 +246,8 @@ class Step:
         pairwise = self._by_loss if self.mixing == "loss" else self._by_instance
         each = pairwise(u, p, negatives) + self.l2 * self._norms(rows0, users, positives)
         part = self.batch["weight"] * self.shares.any(axis=1) / len(users)
-        return float(part @ each)
+        own = [answer.auxiliary(layers, users, positives) for answer in self.drawn]
+        return float(part @ each) + float(self.weights @ own)
 
     def loss_and_gradient(self, rows0: np.ndarray) -> tuple[float, np.ndarray]:
         """The loss, and its gradient [num_users + num_items, dim] by central differences."""

@@ -268,6 +268,16 @@ def test_two_replicas_take_the_step_of_one(
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_two_replicas_leave_the_samplers_as_one(
+    two_replicas: dict[str, dict[str, float]], name: str
+) -> None:
+    case = two_replicas[name]
+    assert case["samplers_moved"] > 1e-6  # each of their variables
+    assert case["samplers"] < 1e-5
+    assert case["copies"] == 0
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_two_replicas_move_the_logits_as_one(
     two_replicas: dict[str, dict[str, float]], name: str
 ) -> None:

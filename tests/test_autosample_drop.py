@@ -165,6 +165,34 @@ def test_a_restored_search_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> N
             np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+STATEFUL = ["aobpr:mean_rank=5.0", "dens:pool=6", "nscaching:cache=4,random=6",
+            "srns:memory=4,random=6", "adasir:pool=6,resample=4,n=3", "kbgan:pool=6,dim=3",
+            "irgan:dim=3"]  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", STATEFUL)
+def test_a_checkpoint_brings_back_what_a_sampler_has_learned(spec: str, tmp_path: Path) -> None:
+    whole = build(spec, "rns", objective="uniform")
+    begun = [variable.numpy() for variable in whole.samplers[0].variables]
+    fit(whole)
+    learned = [variable.numpy() for variable in whole.samplers[0].variables]
+    assert any((now != then).any() for now, then in zip(learned, begun, strict=True))
+    path = tf.train.Checkpoint(autosample=whole).write(str(tmp_path / "checkpoint"))
+    resumed = build(spec, "rns", objective="uniform")
+    resumed.optimizer.build(resumed.model.trainable_variables)
+    tf.train.Checkpoint(autosample=resumed).read(path).assert_existing_objects_matched()
+    for variable, value in zip(resumed.samplers[0].variables, learned, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    for autosample in (whole, resumed):
+        fit(autosample)
+    for one, other in zip(
+        [*whole.model.variables, *whole.samplers[0].variables],
+        [*resumed.model.variables, *resumed.samplers[0].variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.name)
+
+
 def test_restoring_after_a_step_retraces_it(tmp_path: Path) -> None:
     counting = Counting()
     dropped = build(counting, "dns:pool=6")

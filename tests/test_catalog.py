@@ -208,6 +208,21 @@ def test_a_known_dataset_has_no_columns_to_name(tiny, tmp_path):
     assert "received user_column='u'" in refusal("gowalla", data_dir=tmp_path, user_column="u")
 
 
+@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("options", [{"label_column": "rating"}, {"positive_from": 0}])
+def test_a_known_dataset_has_no_labels(name, options, tmp_path):
+    message = refusal(name, data_dir=tmp_path, **options)
+    assert f"no options of a table with the known dataset {name}, which has no columns" in message
+
+
+def test_a_table_is_parted_by_its_labels(tmp_path):
+    path = tmp_path / "shop.csv"
+    path.write_text("user,item,stars\n" + "".join(f"ann,{n},{n}\n" for n in range(10)))
+    dataset = load(path, label_column="stars", positive_from=4)
+    assert dataset.train.num_pairs + dataset.test.num_pairs == 6
+    assert dataset.item_ids[dataset.given.items].tolist() == ["0", "1", "2", "3"]
+
+
 def test_an_unknown_name_is_refused_with_the_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal("gowala")

@@ -33,10 +33,21 @@ def checkerboard(num_users: int, num_items: int) -> tuple[Interactions, np.ndarr
     return from_dense(liked), withheld
 
 
-def train_on(model: Recommender, train: Interactions, samplers: list[str], steps: int) -> None:
-    autosample = AutoSample(model, train, samplers=samplers, objective="uniform", l2=0.02)
+def train_on(
+    model: Recommender, train: Interactions, samplers: list[str], steps: int
+) -> AutoSample:
+    users, items = np.indices((train.num_users, train.num_items))
+    autosample = AutoSample(
+        model,
+        train,
+        samplers=samplers,
+        objective="uniform",
+        given=from_dense((users + items) % 2 == 1),  # what is disliked, told by the data
+        l2=0.02,
+    )
     autosample.compile(tf.keras.optimizers.Adam(0.02, jit_compile=False), steps_per_execution=50)
     autosample.fit(training_batches(train, 256, seed=0), steps_per_epoch=steps, verbose=0)
+    return autosample
 
 
 def ranks_of(withheld: np.ndarray, model: Recommender, train: Interactions) -> np.ndarray:
@@ -88,3 +99,21 @@ def test_on_a_small_board_a_hard_sampler_punishes_the_withheld_item() -> None:
     assert firsts["dns:pool=128"] <= 16
     assert leads["rns"].min() > 0.5
     assert leads["dns:pool=128"].max() < 0.2
+
+
+def test_ranks_that_liked_items_hold_leave_a_factor_sampler_without_negatives() -> None:
+    """Why `aobpr` runs with a mean rank of 32 above: of 5 it starves, and so should it.
+
+    Half of the 200 items are liked by a user, and once a factor tells the halves apart they
+    hold its first 100 ranks. A try is disliked with the probability of a later rank,
+    q = (x^100 - x^200) / (1 - x^200), x = exp(-1 / mean_rank), and 8 tries find a negative
+    with 1 - (1 - q)^8: 0.29 of 32, 2e-8 of 5. What is found beyond that is the withheld item.
+    """
+    train, _ = checkerboard(40, 200)
+    for mean_rank in (5.0, 32.0):
+        x = np.exp(-1 / mean_rank)
+        expected = 1 - (1 - (x**100 - x**200) / (1 - x**200)) ** 8
+        autosample = train_on(MF(40, 200, dim=16), train, [f"aobpr:mean_rank={mean_rank}"], 120)
+        batches = training_batches(train, 256, seed=1).take(8)
+        found = [autosample.sample(batch).available.numpy().mean() for batch in batches]
+        assert np.mean(found) == pytest.approx(expected, abs=0.03)

@@ -361,6 +361,131 @@ class TestTable:
         assert "received 1.5" in refusal(path, test_fraction=1.5)
 
 
+HEAD = ("user", "item", "rating")
+RATED = [("ann", "1", "5"), ("ann", "2", "4.0"), ("ann", "3", "3.9"), ("ann", "4", "-1"),
+         ("ann", "5", " 4e0 "), ("bob", "1", "2"), ("bob", "9", "0")]  # fmt: skip
+
+
+class TestLabels:
+    """At 4 ann likes items 1, 2 and 5, and bob, who only dislikes, likes nothing."""
+
+    @pytest.mark.parametrize(
+        ("name", "head", "delimiter", "column"),
+        [
+            ("t.csv", HEAD, ",", "rating"),
+            ("t.tsv", HEAD, "\t", "rating"),
+            ("t.csv", ("user", "item", "My Rating"), ";", "My Rating"),
+            ("t.inter", ("user_id:token", "item_id:token", "rating:float"), "\t", "rating"),
+            ("t.inter", ("user_id:token", "item_id:token", "rating:float"), "\t", "rating:float"),
+        ],
+    )
+    def test_part_the_rows(self, write_table, name, head, delimiter, column):
+        path = write_table(table_text(RATED, head, delimiter), name)
+        dataset = read(path, label_column=column, positive_from=4)
+        assert all_pairs(dataset) == {("ann", "1"), ("ann", "2"), ("ann", "5")}
+        disliked = {("ann", "3"), ("ann", "4"), ("bob", "1"), ("bob", "9")}
+        assert pairs_of(dataset, "given") == disliked
+        assert dataset.counts()["given_negatives"] == 4
+
+    def test_who_and_what_only_negatives_have_are_in_the_catalogue(self, write_table):
+        dataset = read(write_table(table_text(RATED, HEAD)), label_column="rating", positive_from=4)
+        assert dataset.user_ids.tolist() == ["ann", "bob"]
+        assert dataset.item_ids.tolist() == ["1", "2", "3", "4", "5", "9"]
+        assert dataset.counts()["users_without_train_pairs"] == 1
+
+    def test_are_positive_from_1_where_nothing_else_is_said(self, write_table):
+        clicks = [("ann", item, label) for item, label in zip("12345", "10.11", strict=True)]
+        clicks[2] = ("ann", "3", ".99")
+        dataset = read(write_table(table_text(clicks, HEAD)), label_column="rating")
+        assert all_pairs(dataset) == {("ann", "1"), ("ann", "4"), ("ann", "5")}
+        assert pairs_of(dataset, "given") == {("ann", "2"), ("ann", "3")}
+
+    def test_columns_may_stand_in_any_order(self, write_table):
+        rows = [(label, item, user) for user, item, label in RATED]
+        path = write_table(table_text(rows, HEAD[::-1]))
+        straight = read(write_table(table_text(RATED, HEAD), "s.csv"), label_column="rating")
+        assert read(path, label_column="rating").checksum() == straight.checksum()
+
+    def test_without_a_column_every_row_is_a_positive(self, write_table):
+        dataset = read(write_table(table_text([*RATED, ("bob", "7", "x")], HEAD)))
+        assert all_pairs(dataset) == {*((user, item) for user, item, _ in RATED), ("bob", "7")}
+        assert dataset.given is None
+        assert "given_negatives" not in dataset.counts()
+
+    def test_where_all_are_positives_nothing_is_given(self, write_table):
+        path = write_table(table_text(RATED, HEAD))
+        labelled = read(path, label_column="rating", positive_from=-1)
+        assert labelled.given is None
+        assert labelled.checksum() == read(path).checksum()
+
+    def test_a_pair_of_both_labels_is_both_held_out_or_not(self, write_table):
+        """Ten clicks, each passed over before: whichever is tested on stays given."""
+        rows = [("ann", str(item), label) for item in range(10) for label in "01"]
+        dataset = read(write_table(table_text(rows, HEAD)), label_column="rating")
+        pairs = {("ann", str(item)) for item in range(10)}
+        assert all_pairs(dataset) == pairs_of(dataset, "given") == pairs
+        assert (dataset.train.num_pairs, dataset.test.num_pairs) == (8, 2)
+        assert dataset.counts()["pairs_of_both_labels"] == 10
+        assert "duplicate_pairs" not in dataset.counts()
+
+    def test_duplicates_are_merged_and_counted_on_either_side(self, write_table):
+        rows = [*RATED, *RATED[:2], RATED[3]]
+        dataset = read(write_table(table_text(rows, HEAD)), label_column="rating", positive_from=4)
+        assert dataset.notes == {"duplicate_pairs": 3, "pairs_of_both_labels": 0}
+
+    @pytest.mark.parametrize("label", ["", "good", "nan", "NaN", "inf", "4,5", "None"])
+    def test_what_is_no_number_is_named_by_row_and_column(self, write_table, label):
+        rows = [*RATED, ("cyd", "1", f'"{label}"'), ("cyd", "2", "worse")]
+        path = write_table(table_text(rows, HEAD))
+        message = refusal(path, label_column="rating")
+        wanted = f"Expected a number in column 'rating' at {path}:9; received {label!r}. Correct it"
+        assert message.startswith(wanted)
+
+    def test_no_positive_at_all_is_refused_with_the_highest_label(self, write_table):
+        path = write_table(table_text(RATED, HEAD))
+        message = refusal(path, label_column="rating", positive_from=5.5)
+        assert f"at least 5.5, a positive's, in column 'rating' of {path}; received at most 5" in (
+            message
+        )
+        assert "Lower --positive-from" in message
+
+    def test_too_few_positives_to_hold_out_from_are_refused(self, write_table):
+        path = write_table(table_text(RATED, HEAD))
+        assert "at least 3 pairs" in refusal(path, label_column="rating", positive_from=5)
+
+    def test_a_missing_column_is_refused_with_those_there(self, write_table):
+        path = write_table(table_text(RATED, HEAD))
+        assert (
+            f"one column named 'stars' in {path}; received none among the columns user, item, "
+            "rating. Name it with label_column" in refusal(path, label_column="stars")
+        )
+
+    @pytest.mark.parametrize("kind", ["user", "item"])
+    def test_a_column_of_ids_is_refused(self, write_table, kind):
+        message = refusal(write_table(table_text(RATED, HEAD)), label_column=kind)
+        assert f"for labels alone; received '{kind}', the {kind} ids" in message
+
+    @pytest.mark.parametrize("least", [0, 3.5])
+    def test_a_least_label_without_a_column_is_refused(self, write_table, least):
+        path = write_table(table_text(RATED, HEAD))
+        assert refusal(path, positive_from=least) == (
+            f"Expected --label-column beside --positive-from; received --positive-from {least} "
+            "alone. Name the column of labels with --label-column, or leave --positive-from out."
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "received"),
+        [
+            ({"label_column": "rating"}, "label_column='rating'"),
+            ({"positive_from": 0}, "positive_from=0"),
+        ],
+    )
+    def test_a_folder_has_none(self, write_splits, options, received):
+        folder = write_splits(train=b"0 1", test=b"0 2")
+        wanted = f"no options of a table with the folder {folder}, which has no columns; received"
+        assert f"{wanted} {received}. Leave them out" in refusal(folder, **options)
+
+
 def test_nothing_at_the_path_is_refused(tmp_path):
     path = tmp_path / "none.csv"
     assert f"received {str(path)!r}, where there is nothing" in refusal(path)
@@ -400,6 +525,15 @@ def test_real_recbole_file(data_root):
     assert (dataset.num_users, dataset.num_items) == (943, 1_682)
     assert dataset.train.num_pairs + dataset.test.num_pairs == 100_000
     assert dataset.user_ids[[0, -1]].tolist() == ["1", "943"]
+
+
+def test_real_ratings(data_root):
+    """21,201 ratings of 5 and 34,174 of 4, as MovieLens 100K's u.data has them."""
+    path = data_root / "ml-100k" / "ml-100k.inter"
+    dataset = read(path, label_column="rating", positive_from=4)
+    assert (dataset.num_users, dataset.num_items) == (943, 1_682)
+    assert dataset.train.num_pairs + dataset.test.num_pairs == 21_201 + 34_174
+    assert dataset.given.num_pairs == 100_000 - 21_201 - 34_174
 
 
 def test_a_real_file_line_by_line(data_root):

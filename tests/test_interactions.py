@@ -176,6 +176,32 @@ def test_counts_name_test_items_that_train_never_has():
     assert dataset.counts()["test_items_never_in_train"] == 2
 
 
+def test_given_negatives_are_counted_and_are_no_split():
+    train = [(user, 0) for user in range(NUM_USERS)]
+    plain = build_dataset(train, [(0, 0)])
+    given = dataclasses.replace(plain, given=build([(0, 3), (1, 4)]))
+    assert given.counts() == {**plain.counts(), "given_negatives": 2}
+    assert list(given.splits) == ["train", "test"]
+    assert as_set(given.seen) == set(train)
+    assert dataclasses.replace(plain, given=build([])).counts() == plain.counts()
+
+
+def test_the_checksum_is_of_given_negatives_too_where_there_are_any():
+    train, test = some_pairs(8), some_pairs(9)
+    plain, none, one, other, valid = (
+        build_dataset(train, test, **fields).checksum()
+        for fields in (
+            {},
+            {"given": build([])},
+            {"given": build([(3, 5)])},
+            {"given": build([(3, 6)])},
+            {"valid": build([(3, 5)])},
+        )
+    )
+    assert plain == none
+    assert len({plain, one, other, valid}) == 4
+
+
 def test_the_checksum_is_of_the_ids_and_the_pairs_alone():
     train, test = some_pairs(8), some_pairs(9)
     first = build_dataset(train, test)

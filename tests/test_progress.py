@@ -36,7 +36,7 @@ def trained(out: Console, **logs: Any) -> Report:
     return report
 
 
-@pytest.mark.parametrize("width", [60, 80, 120, 300])
+@pytest.mark.parametrize("width", [60, 80, 120, 500])
 def test_the_bar_is_one_line_with_the_steps_and_the_time_left_whole(width: int) -> None:
     report = trained(console(terminal=True, width=width))
     report.close()
@@ -45,7 +45,7 @@ def test_the_bar_is_one_line_with_the_steps_and_the_time_left_whole(width: int) 
     (line,) = text(out).splitlines()
     assert re.search(r"search \S+ +1007/10000 steps, left (-:--:--|\d:\d\d:\d\d)", line)
     assert len(line.rstrip()) <= width
-    assert ("mixgcf 0.14" in line) == (width == 300)
+    assert ("bns 0.10" in line) == (width == 500)  # the last of ten
     assert "loss" in line
 
 
@@ -65,8 +65,8 @@ def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
     report.on_train_end()
     line = text(out)
     assert line.count("\n") == 1
-    assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.14  ")
-    assert line.endswith("  mixgcf 0.14  dropped rns=0.05\n")
+    assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.10  ")
+    assert line.endswith("  bns 0.10  dropped rns=0.05\n")
     assert "\x1b" not in line
 
 
@@ -78,6 +78,25 @@ def test_the_data_is_told_as_the_runs_config_has_it(tmp_path: Path) -> None:
     print_data(tmp_path, out)
     wanted = f"gowalla: 29,858 users, 2 test items never in train; sha256 {'ab' * 32}\n"
     assert text(out) == f"{wanted}run folder: {tmp_path}\n"
+
+
+@pytest.mark.parametrize("selected_on", ["valid", "test"])
+def test_the_table_says_so_where_epochs_were_chosen_on_test(selected_on: str) -> None:
+    metrics = {
+        "model": "mf",
+        "dataset": "gowalla",
+        "selected_on": selected_on,
+        "valid": {"ndcg@20": 0.1},
+        "test": {"ndcg@20": 0.2},
+        "search": {"epochs": 3, "seconds": 2.0, "weights": {"rns": 1.0}},
+        "retrain": {"best_epoch": 4, "epochs": 5, "seconds": 1.5, "init": "search"},
+    }
+    out = console(terminal=False)
+    print_result(metrics, out)
+    told = "weights and epochs were chosen on test: these figures are optimistic" in text(out)
+    assert told == (selected_on == "test")
+    assert ("0.1000" in text(out)) == ("valid" in text(out)) == (selected_on == "valid")
+    assert "0.2000" in text(out)
 
 
 @pytest.mark.parametrize("cutoffs", [(20,), (5, 10, 20, 50)])

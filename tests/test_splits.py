@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -143,6 +144,11 @@ def test_validation_is_carved_from_train():
     assert as_set(carved.valid) == oracle(dataset.train, 0.1, 5)
     assert as_set(carved.train) == as_set(dataset.train) - as_set(carved.valid)
     assert carved.test is dataset.test
+
+
+def test_given_negatives_stay_when_validation_is_carved():
+    dataset = dataclasses.replace(make_dataset(), given=users_with(*[3] * 20))
+    assert with_validation(dataset, 0.1, seed=5).given is dataset.given
 
 
 def test_a_validation_split_that_is_there_stays():

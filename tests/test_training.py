@@ -198,4 +198,6 @@ def test_flags_say_what_settings_say() -> None:
     given = [flag for flag in flags(WHOLE) if flag.startswith("--")]
     for name, value in WHOLE.to_dict().items():
         flag = "--sampler" if name == "samplers" else "--" + name.replace("_", "-")
+        if value is False:
+            flag = "--no-" + flag.removeprefix("--")
         assert (flag in given) == (value is not None)

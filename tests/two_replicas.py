@@ -1,12 +1,15 @@
-"""A step on two replicas against the same step on one; run by `test_autosample.py`.
+"""Steps on two replicas against the same steps on one; run by `test_autosample.py`.
 
 Prints one JSON object: for each model and objective the largest difference of the
-parameters, the logits and the loss, and how far the parameters moved at all.
+parameters, the logits, the loss and the samplers' variables, those of the replicas' copies
+of a sampler's state, and how far the parameters and the least moved of the samplers'
+variables moved at all.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -20,12 +23,36 @@ from worlds import toy_held_out, toy_model, toy_train  # noqa: E402
 from autosample_tf.autosample import AutoSample  # noqa: E402
 from autosample_tf.pipeline import training_batches  # noqa: E402
 
-SAMPLERS = ["rns", "dns:pool=6", "mixgcf:pool=6"]
+SAMPLERS = [
+    "rns",
+    "dns:pool=6",
+    "mixgcf:pool=6",
+    "dens:pool=6",
+    "nscaching:cache=4,random=6",
+    "srns:memory=4,random=6",
+    "adasir:pool=6,resample=4,n=3",
+    "kbgan:pool=6,dim=3,rate=0.5",
+    "irgan:dim=3",
+]
 CASES = ["mf/joint", "mf/validation", "lightgcn/joint"]
 
 
-def step(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[str, np.ndarray]:
-    """The state after one step of eight rows."""
+def flat(values: Iterable[tf.Tensor]) -> np.ndarray:
+    return np.concatenate([np.ravel(value.numpy()).astype(np.float64) for value in values])
+
+
+def samplers_variables(autosample: AutoSample) -> list[tf.Variable]:
+    return [variable for sampler in autosample.samplers for variable in sampler.variables]
+
+
+def copies_apart(variables: list[tf.Variable]) -> float:
+    """How far the replicas' copies of any variable are apart."""
+    copies = [variable.values for variable in variables if hasattr(variable, "values")]
+    return max((float(np.abs(flat(each[:1]) - flat(each[1:])).max()) for each in copies), default=0)
+
+
+def steps(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[str, np.ndarray]:
+    """The state after two steps of eight rows."""
     sgd = tf.keras.optimizers.SGD
     with strategy.scope():
         model = toy_model(kind)
@@ -37,14 +64,21 @@ def step(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[st
             validation=toy_held_out(),
             l2=0.1,
             logits_optimizer=sgd(0.5, jit_compile=False),
+            sampler_optimizer=sgd(0.5, jit_compile=False),
         )
         autosample.compile(sgd(0.5, jit_compile=False))
+    own = samplers_variables(autosample)
+    begin = [flat([variable]) for variable in own]
     batches = training_batches(toy_train(), 8, seed=0)
-    history = autosample.fit(batches, steps_per_epoch=1, verbose=0).history
+    history = autosample.fit(batches, steps_per_epoch=2, verbose=0).history
+    moved = [np.abs(flat([after]) - before).max() for after, before in zip(own, begin, strict=True)]
     return {
         "parameters": np.concatenate([model.user_table.numpy(), model.item_table.numpy()]),
         "logits": autosample.logits.numpy(),
         "loss": np.asarray(history["loss"]),
+        "samplers": flat(own),
+        "samplers_moved": np.asarray(min(moved)),
+        "copies": np.asarray(copies_apart(own)),
     }
 
 
@@ -57,9 +91,10 @@ def main() -> None:
         kind, objective = name.split("/")
         begin = toy_model(kind)
         tables = np.concatenate([begin.user_table.numpy(), begin.item_table.numpy()])
-        one = step(tf.distribute.get_strategy(), kind, objective)
-        two = step(both, kind, objective)
+        one = steps(tf.distribute.get_strategy(), kind, objective)
+        two = steps(both, kind, objective)
         case = {part: float(np.abs(one[part] - two[part]).max()) for part in one}
+        case["samplers_moved"] = float(one["samplers_moved"])
         case["moved"] = float(np.abs(one["parameters"] - tables).max())
         differences[name] = case
     print(json.dumps(differences))

@@ -68,7 +68,8 @@ def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
 
 def small_specs(pool: int = 6) -> list[str]:
     """Every registered sampler's canonical spec, with a pool that the toy world can exhaust."""
-    smaller = {"pool": pool, "n": 3, "batch": 2, "uniform": 3, "mean_rank": 5.0}
+    smaller = {"pool": pool, "n": 3, "batch": 2, "uniform": 3, "mean_rank": float(pool), "dim": 3,
+               "cache": 4, "memory": 4, "random": pool, "resample": 4, "ring": 3}  # fmt: skip
     specs = []
     for own in SAMPLERS.values():
         options = inspect.signature(own).parameters

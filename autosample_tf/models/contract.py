@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
 
@@ -58,25 +58,6 @@ class Recommender(Protocol):
     def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         """Representations of items: ids [...] int32 to [..., dim]."""
 
-    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
-        """Users before a graph model's layers are combined: [...] to [..., layers, width].
-
-        A model without layers has one: its representations, [..., 1, dim].
-        """
-
-    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
-        """Likewise for items: ids [...] int32 to [..., layers, width]."""
-
-    def combine(self, layers: tf.Tensor) -> tf.Tensor:
-        """Representations of layers: [..., layers, width] to [..., dim]."""
-
-    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
-        """What an item's layers are scored against, layer by layer.
-
-        User representations [..., dim] to [..., layers or 1, width]: where layers are
-        averaged the representation itself, where they are concatenated its own layers.
-        """
-
     def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Scores, broadcasting: users [..., dim] and items [..., dim] to [...]."""
 
@@ -88,6 +69,27 @@ class Recommender(Protocol):
 
         1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2) of the layer-0 rows, w being
         `negative_weights` [batch, n].
+        """
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """What a graph model offers besides, for samplers that choose layer by layer."""
+
+    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Users before their layers are combined: ids [...] to [..., layers, width]."""
+
+    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        """Items before their layers are combined: ids [...] to [..., layers, width]."""
+
+    def combine(self, layers: tf.Tensor) -> tf.Tensor:
+        """Representations of layers: [..., layers, width] to [..., dim]."""
+
+    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
+        """What an item's layers are scored against, layer by layer.
+
+        User representations [..., dim] to [..., layers or 1, width]: where layers are
+        averaged the representation itself, where they are concatenated its own layers.
         """
 
 

@@ -68,6 +68,12 @@ class LightGCN(MF):
     def item_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
         return self.user_layers(state, ids + self.num_users)
 
+    def combine(self, layers: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(layers, axis=-2)
+
+    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
+        return users[..., None, :]
+
     def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
         return half_squared_norms(
             tf.gather(self.user_table, triples.users),

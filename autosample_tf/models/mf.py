@@ -72,18 +72,6 @@ class MF(tf.keras.Model):
     def items(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(state.items, ids)
 
-    def user_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
-        return self.users(state, ids)[..., None, :]
-
-    def item_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
-        return self.items(state, ids)[..., None, :]
-
-    def combine(self, layers: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(layers, axis=-2)
-
-    def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
-        return users[..., None, :]
-
     def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return dot_score(users, items)
 

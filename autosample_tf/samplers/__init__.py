@@ -12,18 +12,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from autosample_tf.errors import InputError, expected, unknown
+from autosample_tf.samplers.adasir import AdaSIR
 from autosample_tf.samplers.ahns import AHNS
 from autosample_tf.samplers.aobpr import AOBPR
 from autosample_tf.samplers.batch import MNS, InBatch
 from autosample_tf.samplers.bns import BNS
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
 from autosample_tf.samplers.curriculum import Curriculum
+from autosample_tf.samplers.dens import DENS
 from autosample_tf.samplers.dins import DINS
 from autosample_tf.samplers.dynamic import DNS, DNSMN
 from autosample_tf.samplers.given import Given
+from autosample_tf.samplers.irgan import IRGAN
+from autosample_tf.samplers.kbgan import KBGAN
 from autosample_tf.samplers.mixgcf import MixGCF
+from autosample_tf.samplers.nscaching import NSCaching
 from autosample_tf.samplers.popularity import PNS
 from autosample_tf.samplers.softmax import SelfAdversarial, SoftmaxDNS, SoftmaxV
+from autosample_tf.samplers.srns import SRNS
 from autosample_tf.samplers.uniform import RNS
 from autosample_tf.samplers.warp import WARP
 
@@ -49,6 +55,12 @@ SAMPLERS: dict[str, type[Sampler]] = {
         AHNS,
         MixGCF,
         DINS,
+        DENS,
+        NSCaching,
+        SRNS,
+        AdaSIR,
+        KBGAN,
+        IRGAN,
         Given,
     )
 }

@@ -4,7 +4,8 @@ Lai et al., "Adaptive Hardness Negative Sampling for Collaborative Filtering", A
 of a pool the item whose score is nearest to beta (s_p + alpha)^(p + 1), with p < 0.
 
 The authors' code leaves s_p + alpha as it is: at 0 the target is infinite and below 0 it
-turns negative, the easiest negatives for the worst positives; here it is kept above 0.
+turns negative, the easiest negatives for the worst positives; here it is kept above 0,
+and the worst positives have the hardest negatives.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tensorflow as tf
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
 from autosample_tf.samplers.selection import best_of, check_above_0, check_pool
 
-_SMALLEST = 1e-6  # of s_p + alpha: the target stays finite
+_SMALLEST = 1e-6  # of s_p + alpha
 
 
 class AHNS(Sampler):
@@ -50,4 +51,7 @@ class AHNS(Sampler):
         pool = context.pool.first(self.pool)
         fit = tf.maximum(context.positive_scores + self.alpha, _SMALLEST)
         target = self.beta * tf.pow(fit, self.p + 1.0)
+        # To a target above all scores the best one is nearest. Far above them differences
+        # would be lost in rounding, and an infinite one is as far from masked candidates.
+        target = tf.minimum(target, tf.reduce_max(pool.scores, axis=1))
         return best_of(pool, -tf.abs(pool.scores - target[:, None]))

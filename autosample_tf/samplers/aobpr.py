@@ -46,7 +46,7 @@ class AOBPR(Sampler):
 
     def __init__(self, mean_rank: float = 500.0):
         super().__init__()
-        self.mean_rank = check_above_0("aobpr's mean_rank", mean_rank)
+        self.mean_rank = check_above_0("aobpr's mean_rank", mean_rank, finite=True)
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._num_items = feedback.train.num_items

@@ -46,7 +46,7 @@ class BNS(Sampler):
     def __init__(self, pool: int = 5, weight: float = 5.0, prior: float = 1.0):
         super().__init__()
         self.pool = check_pool("bns", pool)
-        self.weight = check_above_0("bns's weight", weight)
+        self.weight = check_above_0("bns's weight", weight, finite=True)
         self.prior = check_at_least_0("bns's prior", prior)
 
     def build(self, feedback: Feedback, dim: int) -> None:

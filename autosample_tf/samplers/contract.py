@@ -137,7 +137,8 @@ class Negatives:
         items' own, gathered once for all samplers.
       scale: [batch] factor on the example's loss (WARP's rank weight); None: 1.
       log_q: [batch, n], log of the probability with which each was drawn; None: unknown.
-      auxiliary_loss: a scalar that the sampler trains for itself; None: 0.
+      auxiliary_loss: a scalar that the sampler trains for itself, a mean over this
+        replica's rows (`selection.auxiliary_mean`), which are averaged; None: 0.
     """
 
     items: tf.Tensor
@@ -167,6 +168,12 @@ class Sampler(tf.Module):
 
     def __init__(self) -> None:
         super().__init__()  # without tf.Module's `name`, which is no option of a sampler
+
+    def check(self, feedback: Feedback) -> None:
+        """Raises `InputError` where the data lacks what the sampler draws from.
+
+        Runs ask before they write anything; `build` must raise the same.
+        """
 
     def build(self, feedback: Feedback, dim: int) -> None:
         """Prepares tables and variables from the train pairs; called once.

@@ -29,7 +29,7 @@ class DNS(Sampler):
         formula="argmax of the scores of `pool` uniform candidates",
         cost="`pool` look-ups and scores",
         source="Zhang et al., SIGIR 2013",
-        defaults={"pool": "the candidates of DENS's and AHNS's experiments"},
+        defaults={"pool": "the README of AHNS's code, three of its four datasets"},
     )
 
     def __init__(self, pool: int = 32):

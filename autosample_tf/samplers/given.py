@@ -27,16 +27,18 @@ class Given(Sampler):
         source="negatives that come with the data",
     )
 
-    def build(self, feedback: Feedback, dim: int) -> None:
-        given = feedback.given
-        if given is None or not given.num_pairs:
+    def check(self, feedback: Feedback) -> None:
+        if feedback.given is None or not feedback.given.num_pairs:
             raise expected(
                 "data with given negatives for the sampler 'given'",
                 received="none",
-                remedy="Name the column that tells them with --label-column, or take other "
-                "samplers.",
+                remedy="Name the column that tells them with --label-column, and the least "
+                "label of a positive with --positive-from, or take other samplers.",
             )
-        train = feedback.train
+
+    def build(self, feedback: Feedback, dim: int) -> None:
+        self.check(feedback)
+        train, given = feedback.train, feedback.given
         users = given.users[~train.contains(given.users, given.items)]
         self._counts = tf.constant(np.bincount(users, minlength=train.num_users), tf.float32)
         self._rows = RowDraws(given)

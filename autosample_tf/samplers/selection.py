@@ -5,20 +5,25 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.samplers.contract import LOWEST, Negatives, Pool
+from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool
 
 
-def check_pool(name: str, pool: int, at_least: int = 1) -> int:
+def check_pool(name: str, pool: int, at_least: int = 1, what: str = "pool") -> int:
     """The pool, or an `InputError` where a sampler asks for too few candidates."""
     if pool < at_least:
-        raise expected(f"{name}'s pool of at least {at_least}", received=pool, remedy="Raise it.")
+        raise expected(f"{name}'s {what} of at least {at_least}", received=pool, remedy="Raise it.")
     return pool
 
 
-def check_above_0(name: str, value: float) -> float:
-    """The value as a float, or an `InputError` where it is not above 0; `name` says whose."""
+def check_above_0(name: str, value: float, *, finite: bool = False) -> float:
+    """The value as a float, or an `InputError` where it is not above 0; `name` says whose.
+
+    `finite` is for those at whose infinity a formula is not what it tends to.
+    """
     if not value > 0:
         raise expected(f"{name} above 0", received=value, remedy="Raise it.")
+    if finite and value == float("inf"):
+        raise expected(f"{name} below infinity", received=value, remedy="Lower it.")
     return float(value)
 
 
@@ -26,6 +31,13 @@ def check_at_least_0(name: str, value: float) -> float:
     """The value as a float, or an `InputError` where it is below 0 or not finite."""
     if not 0 <= value < float("inf"):
         raise expected(f"{name} finite and at least 0", received=value, remedy="Change it.")
+    return float(value)
+
+
+def check_share(name: str, value: float) -> float:
+    """The value as a float, or an `InputError` where it is not in [0, 1]; `name` says whose."""
+    if not 0 <= value <= 1:
+        raise expected(f"{name} in [0, 1]", received=value, remedy="Change it.")
     return float(value)
 
 
@@ -37,6 +49,18 @@ def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 def row_weight(allowed: tf.Tensor) -> tf.Tensor:
     """[batch, 1] float32: 1 where the row has an allowed candidate, else 0."""
     return tf.cast(tf.reduce_any(allowed, axis=1, keepdims=True), tf.float32)
+
+
+def auxiliary_mean(context: Context, losses: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
+    """A sampler's own losses as its `auxiliary_loss`: their mean over this replica's rows.
+
+    Args:
+      context: the step; its padding does not count.
+      losses: [batch].
+      counts: [batch] float32, 0 for rows that are left out, such as those without a negative;
+        they take part in the mean as zeros, as they do in the mixture's loss.
+    """
+    return tf.reduce_mean(losses * context.example_weight * counts)
 
 
 def best_of(pool: Pool, merit: tf.Tensor) -> Negatives:

@@ -88,13 +88,14 @@ class SoftmaxV(Sampler):
     def __init__(self, pool: int = 32, rho: float = 1.0):
         super().__init__()
         self.pool = check_pool("softmax-v", pool, at_least=2)
-        self.rho = check_above_0("softmax-v's rho", rho)
+        self.rho = check_above_0("softmax-v's rho", rho, finite=True)
 
     def sample(self, context: Context) -> Negatives:
         pool = context.pool.first(self.pool)
         losses = context.loss(context.positive_scores, pool.scores)
         temperature = spread_of_allowed(losses, pool) / (2.0 * self.rho) ** 0.5
-        logits = tf.math.divide_no_nan(losses, temperature)
+        gaps = losses - tf.reduce_max(losses, axis=1, keepdims=True)  # keeps small differences
+        logits = tf.math.divide_no_nan(gaps, temperature)
         return Negatives(pool.items, softmax_weights(logits, pool.allowed))
 
 

@@ -10,8 +10,8 @@ Departures: the loss is the mixture's and not the hinge; L is divided by its lar
 so that a mixture is not drowned; trials count candidates that are no positives, as do
 LightFM's, whose weight is the logarithm of the rank instead. Under k-OS an example counts
 only where its positive is the k-th best of itself and drawn others, and then as many times
-as there are: in expectation that is choosing the k-th best, but the pairs of the batch
-stay what they are.
+as there are, shared by those that are equal: in expectation that is choosing the k-th
+best, but the pairs of the batch stay what they are.
 """
 
 from __future__ import annotations
@@ -75,19 +75,25 @@ class WARP(Sampler):
         rank = tf.gather(self._unobserved, context.users) // tf.maximum(trials, 1)
         scale = tf.gather(self._weights, tf.maximum(rank, 1) - 1)
         if self.k:
-            found &= self._is_kth(context)
-            scale *= self.positives
+            share = self._share_of_kth(context)
+            found &= share > 0
+            scale *= self.positives * share
         weights = tf.cast(found, tf.float32)[:, None]
         return Negatives(pick(pool.items, column), weights, scale=scale)
 
-    def _is_kth(self, context: Context) -> tf.Tensor:
-        """[batch] bool: k - 1 of the other drawn positives score better. Drawn with
-        replacement; of equal ones the batch's positive comes first."""
+    def _share_of_kth(self, context: Context) -> tf.Tensor:
+        """[batch]: 1/c where, of the batch's positive and the others drawn, the k-th best is
+        one of c that are it or score as it does; else 0. Drawn with replacement."""
         if self.positives == 1:
-            return tf.ones_like(context.users, tf.bool)
+            return tf.ones_like(context.positive_scores)
         uniform = context.draws.uniform(f"{self.spec}/positives", self.positives - 1)
         others, _ = self._rows.draw(context.users, uniform)
         users = context.user_embeddings[:, None, :]
         scores = tf.stop_gradient(context.score(users, context.embed(others)))
-        better = scores > context.positive_scores[:, None]
-        return tf.reduce_sum(tf.cast(better, tf.int32), axis=1) == self.k - 1
+        own = context.positive_scores[:, None]
+        # By the item as well: its score may be summed in another order here.
+        is_equal = (others == context.positives[:, None]) | (scores == own)
+        better = tf.reduce_sum(tf.cast((scores > own) & ~is_equal, tf.int32), axis=1)
+        equal = 1 + tf.reduce_sum(tf.cast(is_equal, tf.int32), axis=1)
+        is_kth = (better < self.k) & (self.k <= better + equal)
+        return tf.cast(is_kth, tf.float32) / tf.cast(equal, tf.float32)
