@@ -24,6 +24,10 @@ Synthesis = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 Auxiliary = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
+def no_auxiliary(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> float:
+    return 0.0
+
+
 @dataclasses.dataclass
 class Drawn:
     """A sampler's negatives on a batch.
@@ -40,7 +44,7 @@ class Drawn:
     weights: np.ndarray
     scale: np.ndarray
     synthesis: Synthesis | None
-    auxiliary: Auxiliary = lambda layers, users, positives: 0.0
+    auxiliary: Auxiliary = no_auxiliary
 
 
 def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:

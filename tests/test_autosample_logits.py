@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from step_oracle import Step, draw, parameters, powers_of_adjacency
+from step_oracle import Step, draw, no_auxiliary, parameters, powers_of_adjacency
 from worlds import (
     NEWCOMER,
     NUM_USERS,
@@ -61,12 +61,14 @@ def build(samplers: list[str], objective: str, *, kind: str = "mf", **settings: 
 
 def logits_gradient(step: Step, rows0: np.ndarray, temperature: float) -> np.ndarray:
     """d loss / d logits by central differences of the loss under softmax(logits / T); the
-    regularization has no part in it."""
+    regularization and the samplers' own losses have no part in it."""
     logits = temperature * np.log(step.weights)
+    drawn = [dataclasses.replace(answer, auxiliary=no_auxiliary) for answer in step.drawn]
+    step = dataclasses.replace(step, drawn=drawn, l2=0.0)
 
     def loss(moved: np.ndarray) -> float:
         weights = np.exp(moved / temperature)
-        return dataclasses.replace(step, weights=weights / weights.sum(), l2=0.0).loss(rows0)
+        return dataclasses.replace(step, weights=weights / weights.sum()).loss(rows0)
 
     h = 1e-5
     moves = h * np.eye(len(logits))
