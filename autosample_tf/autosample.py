@@ -16,7 +16,6 @@ validation
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -38,6 +37,8 @@ from autosample_tf.sampling import (
     SampledBatch,
     Step,
     mean_over_batch,
+    mean_penalty,
+    negative_scores,
     sample_batch,
     sampler_embeddings,
     sampler_losses,
@@ -72,6 +73,8 @@ class AutoSample(tfrs.Model):
         goes on; None: it never progresses.
       logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
       sampler_optimizer: of the samplers' own trainable variables; None: `RowSparseAdam`.
+      users_per_pool: rows of a batch that share their candidates, which makes steps faster
+        and the candidates of a step fewer; 1: each row has its own.
       health_every: `health` looks at one step of so many.
       seed: of every random number in the step.
 
@@ -97,6 +100,7 @@ class AutoSample(tfrs.Model):
         total_steps: int | None = None,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
         sampler_optimizer: tf.keras.optimizers.Optimizer | None = None,
+        users_per_pool: int = 16,
         health_every: int = 50,
         seed: int = 0,
     ):
@@ -125,7 +129,7 @@ class AutoSample(tfrs.Model):
         self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
         self.sampler_optimizer.build([v for s in self.samplers for v in s.trainable_variables])
         self._health = Health(model, train, validation, len(self.samplers))
-        self._health_every = health_every
+        self._health_every, self._users_per_pool = health_every, users_per_pool
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
@@ -253,7 +257,13 @@ class AutoSample(tfrs.Model):
         rows = data["position"].shape[0]
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         draws = Draws(self.seed, data["position"], rows * replicas)
-        step = Step(self._positives, draws, self._progress(draws.step), self._pairwise_loss)
+        step = Step(
+            self._positives,
+            draws,
+            self._progress(draws.step),
+            self._pairwise_loss,
+            self._users_per_pool,
+        )
         return sample_batch(self.model, self.active_samplers, data, step)
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
@@ -263,15 +273,14 @@ class AutoSample(tfrs.Model):
         return tf.minimum(done, 1.0)
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
-        return self._losses_at(batch, batch.triples.user_embeddings)
-
-    def _losses_at(self, batch: SampledBatch, users: tf.Tensor) -> tf.Tensor:
-        return sampler_losses(self.model, batch, users, self._pairwise_loss)
+        context = batch.context
+        positive = self.model.score(context.user_embeddings, context.positive_embeddings)
+        negative = negative_scores(self.model, batch)
+        return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
     def _observe(self, batch: SampledBatch) -> None:
         def observe() -> tf.Tensor:
-            losses_at = functools.partial(self._losses_at, batch)
-            self._health.observe(batch, losses_at, self._active)
+            self._health.observe(batch, self._active)
             return tf.constant(True)
 
         its_turn = batch.context.draws.step % self._health_every == 0
@@ -287,20 +296,19 @@ class AutoSample(tfrs.Model):
             mixed = mixture.mix_losses(per_sampler, shares)
         else:
             mixed = self._instance_loss(batch, shares)
-        fixed = tf.stop_gradient(shares)
-        norms = self.model.regularization(
-            batch.triples, batch.weights * tf.matmul(fixed, batch.owners, transpose_b=True)
-        )
         has_negative = tf.cast(tf.reduce_any(batch.available, axis=1), tf.float32)
-        loss = mean_over_batch(mixed + self.l2 * norms, example_weight * has_negative)
+        row_weights = example_weight * has_negative
+        columns = batch.weights * tf.matmul(tf.stop_gradient(shares), batch.owners.T)
+        penalty = mean_penalty(self.model, batch, columns, row_weights)
+        loss = mean_over_batch(mixed, row_weights) + self.l2 * penalty
         auxiliary = tf.reduce_sum(tf.stop_gradient(weights) * batch.auxiliary_losses)
         return loss + tf.nn.scale_regularization_loss(auxiliary)
 
     def _instance_loss(self, batch: SampledBatch, shares: tf.Tensor) -> tf.Tensor:
-        triples = batch.triples
-        negative = mixture.mix_embeddings(sampler_embeddings(batch), shares)
-        positive_scores = self.model.score(triples.user_embeddings, triples.positive_embeddings)
-        negative_scores = self.model.score(triples.user_embeddings, negative)
+        context, score = batch.context, self.model.score
+        negative = mixture.mix_embeddings(sampler_embeddings(batch.columns()), shares)
+        positive_scores = score(context.user_embeddings, context.positive_embeddings)
+        negative_scores = score(context.user_embeddings, negative)
         return self._pairwise_loss(positive_scores, negative_scores[:, None])[:, 0]
 
     def _mixture_weights(self) -> tf.Tensor:

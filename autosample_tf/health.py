@@ -14,7 +14,8 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.sampling import SampledBatch, mean_over_batch
+from autosample_tf.samplers import Context
+from autosample_tf.sampling import Columns, SampledBatch, column_losses, mean_over_batch
 
 STATISTICS = {
     "negative_score": "mean score of its negatives",
@@ -52,21 +53,14 @@ class Health(tf.Module):
         )
         self.positive_score = tf.keras.metrics.Mean(name="positive_score")
 
-    def observe(
-        self,
-        batch: SampledBatch,
-        losses_at: Callable[[tf.Tensor], tf.Tensor],
-        active: tuple[int, ...],
-    ) -> None:
+    def observe(self, batch: SampledBatch, active: tuple[int, ...]) -> None:
         """Adds a step to the averages, in the graph.
 
         Args:
           batch: the step's negatives.
-          losses_at: the users' representations [batch, dim] to each active sampler's loss on
-            each example [batch, active].
           active: the place of each active sampler among all.
         """
-        values, counted = self._statistics(batch, losses_at)
+        values, counted = self._statistics(batch.columns(), batch.context)
         places, shape = tf.constant(active)[:, None], tf.shape(self.means.total)
         values = tf.scatter_nd(places, values, shape)
         weights = tf.repeat(counted[:, None], len(STATISTICS), axis=1)
@@ -87,30 +81,32 @@ class Health(tf.Module):
             told["positive_score"] = float(self.positive_score.result())
         return told
 
-    def _statistics(
-        self, batch: SampledBatch, losses_at: Callable[[tf.Tensor], tf.Tensor]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def _statistics(self, columns: Columns, context: Context) -> tuple[tf.Tensor, tf.Tensor]:
         """[active, statistics], and [active]: 1 where a sampler had any negative, else 0."""
-        triples, owners = batch.triples, tf.constant(batch.owners)
-        is_real = tf.cast(batch.context.example_weight > 0, tf.float32)[:, None]
-        weights = batch.weights * is_real  # [batch, M]
+        owners, items = tf.constant(columns.owners), columns.items
+        is_real = tf.cast(context.example_weight > 0, tf.float32)[:, None]
+        weights = columns.weights * is_real  # [batch, M]
         total = tf.reduce_sum(tf.matmul(weights, owners), axis=0)  # rows with a negative
 
         def mean(values: tf.Tensor) -> tf.Tensor:
             summed = tf.reduce_sum(tf.matmul(weights * values, owners), axis=0)
             return tf.math.divide_no_nan(summed, total)
 
-        users = tf.stop_gradient(triples.user_embeddings)
-        scores = self._model.score(users[:, None, :], tf.stop_gradient(batch.embeddings))
+        users = tf.stop_gradient(columns.user_embeddings)
+        scores = self._model.score(users[:, None, :], columns.embeddings)
+
+        def losses_at(users: tf.Tensor) -> tf.Tensor:
+            return column_losses(self._model, columns, users, context.loss)
+
         drawn = tf.reduce_sum(tf.matmul(is_real * tf.ones_like(weights), owners), axis=0)
         used = tf.matmul(tf.cast(weights > 0, tf.float32), owners)
         statistics = {
             "negative_score": mean(scores),
             "masked": 1.0 - tf.math.divide_no_nan(tf.reduce_sum(used, axis=0), drawn),
-            "popularity": mean(tf.gather(self._percentiles, triples.negatives)),
-            "false_negatives": mean(self._is_held_out(triples.users, triples.negatives)),
-            "gradient_norm": gradient_norms(users, losses_at, batch.context.example_weight),
-            "distinct": self._distinct(triples.negatives, weights, batch.owners),
+            "popularity": mean(tf.gather(self._percentiles, items)),
+            "false_negatives": mean(self._is_held_out(columns.users, items)),
+            "gradient_norm": gradient_norms(users, losses_at, context.example_weight),
+            "distinct": self._distinct(items, weights, columns.owners),
         }
         values = tf.stack([statistics[name] for name in STATISTICS], axis=1)
         return values, tf.cast(total > 0, tf.float32)

@@ -16,12 +16,12 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import Recommender
 from autosample_tf.rows import RowDraws
-from autosample_tf.sampling import PairwiseLoss, SampledBatch, mean_over_batch, sampler_losses
+from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses, mean_over_batch
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps.
-_ROWS = 512
-_ITEMS = 1024
+_ROWS = 256
+_ITEMS = 512
 _SHARPNESS = 16.0  # of a step from 0 to 1, per standard deviation of a user's scores
 
 
@@ -53,7 +53,7 @@ class ValidationSignal:
         items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
         # A stride, not the first rows: replicas together then read the rows that one would.
         stride = max(1, context.draws.global_batch_size // _ROWS)
-        batch, weight = batch.every(stride), example_weight[::stride]
+        columns, weight = batch.columns(stride), example_weight[::stride]
         positives = tf.stop_gradient(context.embed(items[::stride]))
         shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
         shared = tf.stop_gradient(context.embed(shared))
@@ -63,11 +63,10 @@ class ValidationSignal:
             return mean_over_batch(log_rank(*scores, model.num_items), weight * present[::stride])
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
-            per_sampler = sampler_losses(model, batch, users, self._pairwise_loss)
+            per_sampler = column_losses(model, columns, users, self._pairwise_loss)
             return mean_over_batch(per_sampler, weight[:, None])
 
-        triples = batch.triples
-        return alignment(triples.users, triples.user_embeddings, held_out_loss, losses_of_samplers)
+        return alignment(columns.users, columns.user_embeddings, held_out_loss, losses_of_samplers)
 
 
 def log_rank(positive_scores: tf.Tensor, item_scores: tf.Tensor, num_items: int) -> tf.Tensor:

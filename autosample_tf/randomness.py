@@ -44,9 +44,16 @@ class Draws:
         kept = tf.bitwise.bitwise_and(bits, 2**digits - 1)
         return tf.cast(kept, dtype) * 2.0**-digits
 
-    def integers(self, stream: str, n: int, below: int) -> tf.Tensor:
-        """[batch, n] int32, uniform in [0, below)."""
-        return self._rows(stream, n, minval=0, maxval=below, dtype=tf.int32)
+    def integers(self, stream: str, n: int, below: int, *, block: int = 1) -> tf.Tensor:
+        """[batch, n] int32, uniform in [0, below).
+
+        Args:
+          stream: equal streams give equal numbers.
+          n: how many a row.
+          below: more than the largest.
+          block: so many rows of the global batch, which it divides, get the same numbers.
+        """
+        return self._rows(stream, n, block, minval=0, maxval=below, dtype=tf.int32)
 
     def shared_integers(self, stream: str, n: int, below: int) -> tf.Tensor:
         """[n] int32, uniform in [0, below): the same for every row of the step."""
@@ -54,14 +61,14 @@ class Draws:
             [n], self._seed(stream), minval=0, maxval=below, dtype=tf.int32, alg="philox"
         )
 
-    def _rows(self, stream: str, n: int, **range_and_type: Any) -> tf.Tensor:
-        shape = [self.global_batch_size, n]
+    def _rows(self, stream: str, n: int, block: int = 1, **range_and_type: Any) -> tf.Tensor:
+        shape = [self.global_batch_size // block, n]
         drawn = tf.random.stateless_uniform(
             shape, self._seed(stream), alg="philox", **range_and_type
         )
         if self.global_batch_size == self.positions.shape[0]:  # one replica: all are its own
-            return drawn
-        return tf.gather(drawn, self.positions % self.global_batch_size)
+            return tf.repeat(drawn, block, axis=0) if block > 1 else drawn
+        return tf.gather(drawn, self.positions % self.global_batch_size // block)
 
     def _seed(self, stream: str) -> tf.Tensor:
         """[2] int64: a number of the run's seed and the stream, and the step's number."""

@@ -1,21 +1,24 @@
 """One batch under all samplers: the shared pool, every sampler's negatives, their losses.
 
-What costs is done once however many samplers there are: the pool is drawn, checked and
-scored once, at the widest wish, and the negatives of all samplers are gathered and scored
-side by side, as columns.
+What costs is done once however many samplers there are. The pool is drawn, checked and
+scored once, at the widest wish. A block of `users_per_pool` rows shares its items: each row
+sees uniform draws as before, but a block's scores are one matrix product, and the gradients
+of all samplers that take items from the pool meet in its rows. Negatives from elsewhere are
+gathered and scored side by side, as columns.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from autosample_tf.membership import PairSet
-from autosample_tf.models.contract import Layered, Recommender, State, Triples
+from autosample_tf.models.contract import Layered, Recommender, State
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
 
@@ -23,14 +26,83 @@ PairwiseLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """What is known of a step besides its batch.
+
+    Attributes:
+      train_pairs: the positives.
+      draws: the step's random numbers.
+      progress: scalar in [0, 1].
+      loss: of the mixture.
+      users_per_pool: rows that share a pool's items; the largest divisor of the batch that
+        it has in common with this is taken.
+    """
+
+    train_pairs: PairSet
+    draws: Draws
+    progress: tf.Tensor
+    loss: PairwiseLoss
+    users_per_pool: int = 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Blocks:
+    """The pool's items once a block, with gradient.
+
+    Attributes:
+      items: [blocks, width] int32.
+      embeddings: [blocks, width, dim].
+      scores: [batch, width], each row's with the items of its block.
+    """
+
+    items: tf.Tensor
+    embeddings: tf.Tensor
+    scores: tf.Tensor
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the batch a block has."""
+        return self.scores.shape[0] // self.items.shape[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Columns:
+    """Negatives of several samplers as columns of representations.
+
+    Attributes:
+      users: [batch] int32.
+      user_embeddings: [batch, dim].
+      positive_embeddings: [batch, dim].
+      items: [batch, M] int32.
+      embeddings: [batch, M, dim].
+      weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
+      owners: [M, num_samplers] float32, one-hot: whose column it is.
+      scale: [batch, num_samplers], without gradient.
+    """
+
+    users: tf.Tensor
+    user_embeddings: tf.Tensor
+    positive_embeddings: tf.Tensor
+    items: tf.Tensor
+    embeddings: tf.Tensor
+    weights: tf.Tensor
+    owners: np.ndarray
+    scale: tf.Tensor
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class SampledBatch:
-    """All samplers' negatives side by side, M columns in all.
+    """All samplers' negatives: those from the pool, then those looked up, then synthesized.
 
     Attributes:
       context: what the samplers saw.
-      negatives: each sampler's answer, as it came.
-      triples: the batch with its negatives [batch, M] and all items' own representations.
-      embeddings: [batch, M, dim] of the negatives: the items' own, or synthesized from them.
+      blocks: the pool's items.
+      negatives: each sampler's answer, in the samplers' order.
+      places: [batch, P] int32, where in the pool the first P columns stand.
+      items: [batch, M] int32, those of all columns, P + L + S.
+      looked_up: [batch, L, dim], the next columns' items.
+      synthesized: [batch, S, dim], the last columns' representations.
+      sources: [batch, S, dim], of the items that those come from.
       weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
       owners: [M, num_samplers] float32, one-hot: whose column it is.
       available: [batch, num_samplers] bool: has a negative for the example.
@@ -39,63 +111,66 @@ class SampledBatch:
     """
 
     context: Context
+    blocks: Blocks
     negatives: list[Negatives]
-    triples: Triples
-    embeddings: tf.Tensor
+    places: tf.Tensor
+    items: tf.Tensor
+    looked_up: tf.Tensor
+    synthesized: tf.Tensor
+    sources: tf.Tensor
     weights: tf.Tensor
     owners: np.ndarray
     available: tf.Tensor
     scale: tf.Tensor
     auxiliary_losses: tf.Tensor
 
-    def every(self, stride: int) -> SampledBatch:
-        """Every stride-th row; `context` and `negatives` stay the whole batch's."""
-        rows = tf.range(
-            0, self.weights.shape[0], stride
-        )  # a gather copies whole rows: `[::n]` does not
+    def columns(self, stride: int = 1) -> Columns:
+        """Every stride-th row with representations in all columns.
 
-        def some(values: tf.Tensor) -> tf.Tensor:
-            return tf.gather(values, rows)
+        Costs a copy of each pool item that is a negative, which `negative_scores` does
+        without.
+        """
+        rows = tf.range(0, self.items.shape[0], stride)
 
-        fields = {
-            field.name: some(getattr(self.triples, field.name))
-            for field in dataclasses.fields(self.triples)
-        }
-        return dataclasses.replace(
-            self,
-            triples=Triples(**fields),
-            embeddings=some(self.embeddings),
+        def some(values: tf.Tensor) -> tf.Tensor:  # a strided slice copies far more slowly
+            return values if stride == 1 else tf.gather(values, rows)
+
+        dim = self.blocks.embeddings.shape[2]
+        flat = (rows // self.blocks.rows)[:, None] * self.blocks.items.shape[1] + some(self.places)
+        pooled = tf.gather(tf.reshape(self.blocks.embeddings, [-1, dim]), flat)
+        return Columns(
+            users=some(self.context.users),
+            user_embeddings=some(self.context.user_embeddings),
+            positive_embeddings=some(self.context.positive_embeddings),
+            items=some(self.items),
+            embeddings=tf.concat([pooled, some(self.looked_up), some(self.synthesized)], axis=1),
             weights=some(self.weights),
-            available=some(self.available),
+            owners=self.owners,
             scale=some(self.scale),
         )
 
 
 def sample_batch(
-    model: Recommender,
-    samplers: Sequence[Sampler],
-    data: Mapping[str, tf.Tensor],
-    step: Step,
+    model: Recommender, samplers: Sequence[Sampler], data: Mapping[str, tf.Tensor], step: Step
 ) -> SampledBatch:
     """Negatives of every sampler for a batch of `pipeline.training_batches`."""
     width = max(1, *(sampler.pool for sampler in samplers))
-    context = make_context(model, model.propagate(), data, step, width)
+    context, blocks = make_context(model, model.propagate(), data, step, width)
     negatives = [sampler.sample(context) for sampler in samplers]
-    items = tf.concat([answer.items for answer in negatives], axis=1)
-    weights = tf.stop_gradient(tf.concat([answer.weights for answer in negatives], axis=1))
+    kinds = _kinds(negatives, blocks)
+    order = sorted(range(len(samplers)), key=lambda k: kinds[k])
+    columns = [negatives[k] for k in order]
+    pooled, looked_up, synthesized = (
+        [answer for answer, kind in zip(negatives, kinds, strict=True) if kind == wanted]
+        for wanted in (_POOLED, _LOOKED_UP, _SYNTHESIZED)
+    )
     owners = np.repeat(
-        np.eye(len(samplers), dtype=np.float32),
-        [answer.items.shape[1] for answer in negatives],
+        np.eye(len(samplers), dtype=np.float32)[order],
+        [answer.items.shape[1] for answer in columns],
         axis=0,
     )
-    triples = Triples(
-        users=context.users,
-        positives=context.positives,
-        negatives=items,
-        user_embeddings=context.user_embeddings,
-        positive_embeddings=context.positive_embeddings,
-        negative_embeddings=context.embed(items),
-    )
+    rows, dim = context.user_embeddings.shape
+    weights = tf.stop_gradient(tf.concat([answer.weights for answer in columns], axis=1))
     ones = tf.ones_like(context.positive_scores)
     scales = [ones if answer.scale is None else answer.scale for answer in negatives]
     auxiliary = [
@@ -104,9 +179,13 @@ def sample_batch(
     ]
     return SampledBatch(
         context=context,
+        blocks=blocks,
         negatives=negatives,
-        triples=triples,
-        embeddings=_with_synthesized(triples.negative_embeddings, negatives),
+        places=_side_by_side([rows, 0], [answer.columns for answer in pooled], tf.int32),
+        items=_side_by_side([rows, 0], [answer.items for answer in columns], tf.int32),
+        looked_up=_embedded(context, looked_up),
+        synthesized=_side_by_side([rows, 0, dim], [each.embeddings for each in synthesized]),
+        sources=_embedded(context, synthesized),
         weights=weights,
         owners=owners,
         available=tf.matmul(weights, owners) > 0,
@@ -115,64 +194,67 @@ def sample_batch(
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """What samplers are told of a step besides its batch.
+_POOLED, _LOOKED_UP, _SYNTHESIZED = range(3)
 
-    Attributes:
-      train_pairs: the positives.
-      draws: the step's random numbers.
-      progress: scalar in [0, 1].
-      loss: of the mixture.
+
+def _kinds(negatives: Sequence[Negatives], blocks: Blocks) -> list[int]:
+    """How each sampler's negatives come to their representations.
+
+    Items from the pool are looked up all the same where that is fewer rows than the pool
+    has: its rows then need no gradient.
     """
+    in_pool = [answer for answer in negatives if answer.columns is not None]
+    chosen = sum(answer.items.shape[1] for answer in in_pool) * blocks.scores.shape[0]
+    fewest = _POOLED if chosen > blocks.items.shape[0] * blocks.items.shape[1] else _LOOKED_UP
+    return [
+        _SYNTHESIZED
+        if answer.embeddings is not None
+        else _LOOKED_UP
+        if answer.columns is None
+        else fewest
+        for answer in negatives
+    ]
 
-    train_pairs: PairSet
-    draws: Draws
-    progress: tf.Tensor
-    loss: PairwiseLoss
+
+def _side_by_side(
+    none: list[int], tensors: Sequence[tf.Tensor], dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """The columns of all tensors; of no tensor, none: a tensor of the shape `none`."""
+    if not tensors:
+        return tf.zeros(none, dtype)
+    return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=1)
+
+
+def _embedded(context: Context, answers: Sequence[Negatives]) -> tf.Tensor:
+    rows, dim = context.user_embeddings.shape
+    if not answers:
+        return tf.zeros([rows, 0, dim])
+    return context.embed(_side_by_side([rows, 0], [each.items for each in answers], tf.int32))
 
 
 def make_context(
     model: Recommender, state: State, data: Mapping[str, tf.Tensor], step: Step, width: int
-) -> Context:
+) -> tuple[Context, Blocks]:
     """What samplers see of a step, its pool of `width` candidates drawn and scored."""
     users, positives = data["user"], data["positive"]
     user_embeddings = model.users(state, users)
     positive_embeddings = model.items(state, positives)
-    fixed_users = tf.stop_gradient(user_embeddings)
 
     def embed(items: tf.Tensor) -> tf.Tensor:
         return model.items(state, items)
 
     def layers() -> Layers:
-        if not isinstance(model, Layered):
-            users_alone = user_embeddings[:, None, :]
-            return Layers(
-                users=users_alone,
-                positives=positive_embeddings[:, None, :],
-                queries=users_alone,
-                embed=lambda items: embed(items)[..., None, :],
-                combine=lambda one: one[..., 0, :],
-            )
-        return Layers(
-            users=model.user_layers(state, users),
-            positives=model.item_layers(state, positives),
-            queries=model.layer_queries(user_embeddings),
-            embed=lambda items: model.item_layers(state, items),
-            combine=model.combine,
-        )
+        return _layers(model, state, users, positives, user_embeddings, positive_embeddings)
 
-    items = step.draws.integers("pool", width, model.num_items)
-    allowed = ~step.train_pairs.contains(users, items)
-    scores = model.score(fixed_users[:, None, :], tf.stop_gradient(embed(items)))
-    return Context(
+    pool, blocks = _make_pool(model, users, user_embeddings, embed, step, width)
+    context = Context(
         users=users,
         positives=positives,
         example_weight=data["weight"],
         user_embeddings=user_embeddings,
         positive_embeddings=positive_embeddings,
-        positive_scores=model.score(fixed_users, tf.stop_gradient(positive_embeddings)),
-        pool=Pool(items, allowed, tf.where(allowed, scores, LOWEST)),
+        positive_scores=tf.stop_gradient(model.score(user_embeddings, positive_embeddings)),
+        pool=pool,
         progress=step.progress,
         draws=step.draws,
         is_positive=step.train_pairs.contains,
@@ -181,41 +263,145 @@ def make_context(
         loss=step.loss,
         layers=functools.cache(layers),
     )
+    return context, blocks
 
 
-def _with_synthesized(own: tf.Tensor, negatives: list[Negatives]) -> tf.Tensor:
-    """The items' own embeddings [batch, M, dim] with the synthesized ones in their place."""
-    if all(answer.embeddings is None for answer in negatives):
-        return own
-    widths = [answer.items.shape[1] for answer in negatives]
-    columns = [
-        gathered if answer.embeddings is None else answer.embeddings
-        for gathered, answer in zip(tf.split(own, widths, axis=1), negatives, strict=True)
+def _make_pool(
+    model: Recommender,
+    users: tf.Tensor,
+    user_embeddings: tf.Tensor,
+    embed: Callable[[tf.Tensor], tf.Tensor],
+    step: Step,
+    width: int,
+) -> tuple[Pool, Blocks]:
+    rows, dim = user_embeddings.shape
+    shared = math.gcd(step.draws.global_batch_size, step.users_per_pool)
+    items = step.draws.integers("pool", width, model.num_items, block=shared)
+    # A replica whose rows are not whole blocks has a block a row, of the same items.
+    block = shared if rows % shared == 0 else 1
+    block_items = tf.gather(items, tf.range(0, rows, block)) if block > 1 else items
+    embeddings = embed(block_items)
+    in_blocks = tf.reshape(user_embeddings, [rows // block, block, dim])
+    scores = tf.reshape(model.score_all(in_blocks, embeddings), [rows, width])
+    allowed = ~step.train_pairs.contains(users, items)
+    seen = tf.where(allowed, tf.stop_gradient(scores), LOWEST)
+    return Pool(items, allowed, seen), Blocks(block_items, embeddings, scores)
+
+
+def _layers(
+    model: Recommender,
+    state: State,
+    users: tf.Tensor,
+    positives: tf.Tensor,
+    user_embeddings: tf.Tensor,
+    positive_embeddings: tf.Tensor,
+) -> Layers:
+    if isinstance(model, Layered):
+        return Layers(
+            users=model.user_layers(state, users),
+            positives=model.item_layers(state, positives),
+            queries=model.layer_queries(user_embeddings),
+            embed=lambda items: model.item_layers(state, items),
+            combine=model.combine,
+        )
+    alone = user_embeddings[:, None, :]
+    return Layers(
+        users=alone,
+        positives=positive_embeddings[:, None, :],
+        queries=alone,
+        embed=lambda items: model.items(state, items)[..., None, :],
+        combine=lambda one: one[..., 0, :],
+    )
+
+
+def negative_scores(model: Recommender, batch: SampledBatch) -> tf.Tensor:
+    """The scores of all columns [batch, M], with gradient."""
+    users = batch.context.user_embeddings[:, None, :]
+    scores = [
+        model.score(users, embeddings)
+        for embeddings in (batch.looked_up, batch.synthesized)
+        if embeddings.shape[1]
     ]
-    return tf.concat(columns, axis=1)
+    if batch.places.shape[1]:
+        scores.insert(0, tf.gather(batch.blocks.scores, batch.places, batch_dims=1))
+    return _side_by_side([], scores)
 
 
 def sampler_losses(
-    model: Recommender, batch: SampledBatch, user_embeddings: tf.Tensor, loss: PairwiseLoss
+    batch: SampledBatch | Columns,
+    positive_scores: tf.Tensor,
+    negative_scores: tf.Tensor,
+    loss: PairwiseLoss,
 ) -> tf.Tensor:
-    """Each sampler's loss on each example, at the given user representations.
+    """Each sampler's loss on each example.
 
     A sampler with several negatives answers for their `weights`-mean, times its `scale`.
+
+    Args:
+      batch: weights, owners and scales.
+      positive_scores: [batch].
+      negative_scores: [batch, M].
+      loss: of pairs.
 
     Returns:
       [batch, num_samplers]; 0 where the sampler has no negative.
     """
-    triples = batch.triples
-    positive_scores = model.score(user_embeddings, triples.positive_embeddings)
-    negative_scores = model.score(user_embeddings[:, None, :], batch.embeddings)
     pairs = loss(positive_scores, negative_scores)  # [batch, M]
     return tf.matmul(pairs * batch.weights, batch.owners) * batch.scale
 
 
-def sampler_embeddings(batch: SampledBatch) -> tf.Tensor:
+def column_losses(
+    model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: PairwiseLoss
+) -> tf.Tensor:
+    """`sampler_losses` at the given user representations: [batch, num_samplers]."""
+    positive_scores = model.score(user_embeddings, columns.positive_embeddings)
+    scores = model.score(user_embeddings[:, None, :], columns.embeddings)
+    return sampler_losses(columns, positive_scores, scores, loss)
+
+
+def sampler_embeddings(columns: Columns) -> tf.Tensor:
     """Each sampler's negative, the `weights`-mean of its several: [batch, samplers, dim]."""
-    shares = batch.weights[:, :, None] * batch.owners[None, :, :]  # [batch, M, samplers]
-    return tf.matmul(shares, batch.embeddings, transpose_a=True)
+    shares = columns.weights[:, :, None] * columns.owners[None, :, :]  # [batch, M, samplers]
+    return tf.matmul(shares, columns.embeddings, transpose_a=True)
+
+
+def mean_penalty(
+    model: Recommender, batch: SampledBatch, column_weights: tf.Tensor, row_weights: tf.Tensor
+) -> tf.Tensor:
+    """1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2) of layer 0, `mean_over_batch`.
+
+    Args:
+      model: whose penalties.
+      batch: the negatives.
+      column_weights: [batch, M], w.
+      row_weights: [batch].
+    """
+    context = batch.context
+    widths = [batch.places.shape[1], batch.looked_up.shape[1], batch.sources.shape[1]]
+    items, weights = (tf.split(x, widths, axis=1) for x in (batch.items, column_weights))
+    penalty = model.user_penalty(context.users, context.user_embeddings)
+    penalty += model.item_penalty(context.positives, context.positive_embeddings)
+    for place, embeddings in ((1, batch.looked_up), (2, batch.sources)):
+        if widths[place]:
+            of_items = model.item_penalty(items[place], embeddings)
+            penalty += tf.reduce_sum(weights[place] * of_items, axis=1)
+    mean = mean_over_batch(penalty, row_weights)
+    if not widths[0]:
+        return mean
+    of_pool = model.item_penalty(batch.blocks.items, batch.blocks.embeddings)
+    in_blocks = _weights_in_blocks(batch, weights[0] * row_weights[:, None])
+    return mean + tf.reduce_sum(in_blocks * of_pool) / global_rows(context.users.shape[0])
+
+
+def _weights_in_blocks(batch: SampledBatch, weights: tf.Tensor) -> tf.Tensor:
+    """What the columns from the pool [batch, P] weigh on its items: [blocks, width]."""
+    num_blocks, width = batch.blocks.items.shape
+    block = tf.range(weights.shape[0]) // batch.blocks.rows
+    flat = block[:, None] * width + batch.places
+    summed = tf.math.unsorted_segment_sum(
+        tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), num_blocks * width
+    )
+    return tf.reshape(summed, [num_blocks, width])
 
 
 def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
@@ -225,5 +411,9 @@ def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
       values: [batch, …], this replica's rows.
       example_weight: [batch, …], see `pipeline.training_batches`.
     """
-    rows = values.shape[0] * tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.reduce_sum(values * example_weight, axis=0) / rows
+    return tf.reduce_sum(values * example_weight, axis=0) / global_rows(values.shape[0])
+
+
+def global_rows(rows: int) -> int:
+    """How many rows a step has over all replicas of so many each."""
+    return rows * tf.distribute.get_strategy().num_replicas_in_sync

@@ -59,7 +59,7 @@ def drawing(spec: str, rows: int) -> Draw:
         batch = {"user": tf.zeros([rows], tf.int32), "positive": positives, "weight": weights}
         positions = step * rows + tf.range(rows, dtype=tf.int64)
         told = Step(pairs, Draws(0, positions, rows), tf.constant(0.0), bpr)
-        context = make_context(own, own.propagate(), batch, told, max(sampler.pool, 1))
+        context, _ = make_context(own, own.propagate(), batch, told, max(sampler.pool, 1))
         answer = sampler.sample(context)
         return answer.items, answer.weights, answer.log_q
 

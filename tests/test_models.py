@@ -13,7 +13,7 @@ from step_oracle import powers_of_adjacency
 from worlds import NEWCOMER, NUM_ITEMS, NUM_USERS, from_dense, to_dense, toy_model, toy_train
 
 from autosample_tf.errors import InputError
-from autosample_tf.models import MODELS, LightGCN, Triples, build_model
+from autosample_tf.models import MODELS, LightGCN, build_model
 
 DIM = 4
 
@@ -72,23 +72,23 @@ class TestContract:
         expected = (rows[0][users.numpy()] * rows[1][items.numpy()]).sum(axis=1)
         np.testing.assert_allclose(model((users, items)), expected, atol=1e-6)
 
-    def test_regularization_is_half_the_squared_norms_of_layer_0(self, kind: str) -> None:
+    def test_penalties_are_half_the_squared_norms_of_layer_0(self, kind: str) -> None:
         model, state = toy_model(kind), toy_model(kind).propagate()
-        users, positives = ids(5, below=NUM_USERS), ids(5, below=NUM_ITEMS, seed=1)
-        negatives = ids(5, 3, below=NUM_ITEMS, seed=2)
-        weights = np.random.default_rng(3).random((5, 3)).astype(np.float32)
-        triples = Triples(
-            users,
-            positives,
-            negatives,
-            model.users(state, users),
-            model.items(state, positives),
-            model.items(state, negatives),
-        )
-        user_table, item_table = (table**2 for table in tables(model))
-        expected = user_table[users].sum(1) + item_table[positives].sum(1)
-        expected += (weights * item_table[negatives].sum(2)).sum(1)
-        np.testing.assert_allclose(model.regularization(triples, weights), expected / 2, rtol=1e-5)
+        users, items = ids(5, below=NUM_USERS), ids(5, 3, below=NUM_ITEMS, seed=2)
+        of_users, of_items = ((table**2).sum(1) / 2 for table in tables(model))
+        penalty = model.user_penalty(users, model.users(state, users))
+        np.testing.assert_allclose(penalty, of_users[users], rtol=1e-5)
+        penalty = model.item_penalty(items, model.items(state, items))
+        np.testing.assert_allclose(penalty, of_items[items], rtol=1e-5)
+
+    def test_blocks_of_users_have_items_of_their_own(self, kind: str) -> None:
+        model = toy_model(kind)
+        rng = np.random.default_rng(0)
+        users, items = (tf.constant(rng.normal(size=(3, n, DIM)), tf.float32) for n in (2, 5))
+        scores = model.score_all(users, items)
+        for block in range(3):
+            expected = model.score_all(users[block], items[block])
+            np.testing.assert_allclose(scores[block], expected, atol=1e-6)
 
     def test_every_table_has_a_gradient(self, kind: str) -> None:
         model = toy_model(kind)

@@ -34,7 +34,7 @@ from autosample_tf.samplers.contract import Context, Feedback, Negatives, Sample
 from autosample_tf.sampling import Step, make_context
 
 # With each registered sampler also what its other options reach.
-SPECS = [*small_specs(), "rns:exact=True", "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",
+SPECS = [*small_specs(), "rns:pooled=True", "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",
          "softmax-dns:pool=6,temperature=0.01", "softmax-dns:pool=6,relative=True",
          "curriculum:pool=6,rising=True", "warp:pool=6,k=2,positives=4"]  # fmt: skip
 WIDTH = 8
@@ -58,7 +58,7 @@ def drawing(spec: str, rows: int = NUM_USERS, seed: int = 0) -> Callable[..., di
         positives = tf.gather(anything, positions % rows)
         batch = {"user": users, "positive": positives, "weight": tf.ones(users.shape)}
         step = Step(pairs, Draws(seed, positions, rows), tf.constant(0.25), bpr)
-        context = make_context(model, model.propagate(), batch, step, WIDTH)
+        context, _ = make_context(model, model.propagate(), batch, step, WIDTH)
         answer = sampler.sample(context)
         fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
         return {name: value for name, value in fields.items() if value is not None}
@@ -86,6 +86,7 @@ class TestContract:
         n = shapes["items"][1]
         assert n is not None
         expected = {"items": [rows, n], "weights": [rows, n], "log_q": [rows, n],
+                    "columns": [rows, n],
                     "embeddings": [rows, n, 4], "scale": [rows], "auxiliary_loss": []}  # fmt: skip
         assert {name: shape.as_list() for name, shape in shapes.items()} == {
             name: expected[name] for name in shapes
@@ -94,7 +95,15 @@ class TestContract:
     def test_types_are_those_of_the_contract(self, spec: str) -> None:
         answer = drawing(spec)(*step_of())
         assert answer.pop("items").dtype == tf.int32
+        assert answer.pop("columns", tf.constant(0)).dtype == tf.int32
         assert {value.dtype for value in answer.values()} == {tf.float32}
+
+    def test_columns_are_where_the_items_stand_in_the_pool(self, spec: str) -> None:
+        context = context_of(EVERYBODY, toy_train(), width=WIDTH, model=toy_model("mf"))
+        answer = built(spec).sample(context)
+        if answer.columns is not None:
+            there = np.take_along_axis(context.pool.items.numpy(), answer.columns.numpy(), axis=1)
+            np.testing.assert_array_equal(there, answer.items)
 
     def test_never_a_train_positive(self, spec: str) -> None:
         """Every (user, item) that 3,000 draws a user can reach, weights 0 or summing to 1."""

@@ -33,6 +33,7 @@ SAMPLERS = [
     "adasir:pool=6,resample=4,n=3",
     "kbgan:pool=6,dim=3,rate=0.5",
     "irgan:dim=3",
+    "self-adversarial:pool=6",
 ]
 CASES = ["mf/joint", "mf/validation", "lightgcn/joint"]
 

@@ -112,4 +112,4 @@ def context_of(
         "weight": tf.ones([rows]),
     }
     told = Step(PairSet(train), Draws(seed, positions, rows), tf.constant(progress), bpr)
-    return make_context(model, model.propagate(), batch, told, width)
+    return make_context(model, model.propagate(), batch, told, width)[0]

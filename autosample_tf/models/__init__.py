@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from autosample_tf.errors import unknown
 from autosample_tf.interactions import Interactions
-from autosample_tf.models.contract import Recommender, Triples
+from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
 
-__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "Triples", "build_model"]
+__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "build_model"]
 
 
 def _mf(train: Interactions, *, dim: int, layers: int, seed: int) -> MF:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
@@ -12,27 +11,6 @@ from autosample_tf import require_keras_2
 require_keras_2()
 
 State = Any  # what one `propagate` hands to the other methods; only the model reads it
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Triples:
-    """A batch's ids beside their representations, negatives of all samplers together.
-
-    Attributes:
-      users: [batch] int32.
-      positives: [batch] int32.
-      negatives: [batch, n] int32, the items that negatives are or come from.
-      user_embeddings: [batch, dim].
-      positive_embeddings: [batch, dim].
-      negative_embeddings: [batch, n, dim], of the items in `negatives`.
-    """
-
-    users: tf.Tensor
-    positives: tf.Tensor
-    negatives: tf.Tensor
-    user_embeddings: tf.Tensor
-    positive_embeddings: tf.Tensor
-    negative_embeddings: tf.Tensor
 
 
 class Recommender(Protocol):
@@ -62,14 +40,23 @@ class Recommender(Protocol):
         """Scores, broadcasting: users [..., dim] and items [..., dim] to [...]."""
 
     def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        """Scores of every user with every item: [b, dim] and [n, dim] to [b, n]."""
+        """Scores of every user with every item: [..., b, dim] and [..., n, dim] to
+        [..., b, n], of blocks of users with items of their own as well."""
 
-    def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
-        """Half the squared norms that L2 weighs, per example: [batch].
+    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        """What L2 weighs of users: half the squared norms of their layer-0 rows.
 
-        1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2) of the layer-0 rows, w being
-        `negative_weights` [batch, n].
+        Args:
+          ids: [...] int32.
+          embeddings: [..., dim], their representations, which a model without layers has
+            its rows in already.
+
+        Returns:
+          [...].
         """
+
+    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        """Likewise of items."""
 
 
 @runtime_checkable
@@ -99,17 +86,10 @@ def dot_score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
 
 
 def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """All dot products of users [b, dim] with items [n, dim]: [b, n]."""
+    """All dot products of users [..., b, dim] with items [..., n, dim]: [..., b, n]."""
     return tf.matmul(users, items, transpose_b=True)
 
 
-def half_squared_norms(
-    users: tf.Tensor, positives: tf.Tensor, negatives: tf.Tensor, negative_weights: tf.Tensor
-) -> tf.Tensor:
-    """1/2 (|u|^2 + |i|^2 + sum_j w_j |j|^2): [batch, dim] twice, [batch, n, dim], [batch, n]."""
-
-    def squared(x: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.square(x), axis=-1)
-
-    weighted = tf.reduce_sum(negative_weights * squared(negatives), axis=-1)
-    return 0.5 * (squared(users) + squared(positives) + weighted)
+def half_squared_norm(rows: tf.Tensor) -> tf.Tensor:
+    """[..., dim] to [...]."""
+    return 0.5 * tf.reduce_sum(tf.square(rows), axis=-1)

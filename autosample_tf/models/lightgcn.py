@@ -15,7 +15,7 @@ import tensorflow as tf
 from autosample_tf.errors import expected
 from autosample_tf.graph import SymmetricProduct, normalized_adjacency
 from autosample_tf.interactions import Interactions
-from autosample_tf.models.contract import Triples, half_squared_norms
+from autosample_tf.models.contract import half_squared_norm
 from autosample_tf.models.mf import MF, Tables
 
 
@@ -74,13 +74,11 @@ class LightGCN(MF):
     def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
         return users[..., None, :]
 
-    def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
-        return half_squared_norms(
-            tf.gather(self.user_table, triples.users),
-            tf.gather(self.item_table, triples.positives),
-            tf.gather(self.item_table, triples.negatives),
-            negative_weights,
-        )
+    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(tf.gather(self.user_table, ids))
+
+    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(tf.gather(self.item_table, ids))
 
     def get_config(self) -> dict[str, Any]:
         """The settings and the graph: a LightGCN without its graph is another model."""

@@ -6,12 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from autosample_tf.models.contract import (
-    Triples,
-    dot_score,
-    dot_score_all,
-    half_squared_norms,
-)
+from autosample_tf.models.contract import dot_score, dot_score_all, half_squared_norm
 
 
 class Tables(NamedTuple):
@@ -78,13 +73,11 @@ class MF(tf.keras.Model):
     def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return dot_score_all(users, items)
 
-    def regularization(self, triples: Triples, negative_weights: tf.Tensor) -> tf.Tensor:
-        return half_squared_norms(
-            triples.user_embeddings,
-            triples.positive_embeddings,
-            triples.negative_embeddings,
-            negative_weights,
-        )
+    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(embeddings)
+
+    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(embeddings)
 
     def call(self, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Scores of (users [batch], items [batch]): [batch]."""

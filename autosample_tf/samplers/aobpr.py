@@ -6,7 +6,8 @@ Feedback", WSDM 2014. A factor f is drawn with probability proportional to
 exp(-r / mean_rank); the negative is the item of that rank in factor f, counted from the
 other end where e_uf is negative. Approximates a rank-based draw without scoring anything.
 
-The orderings are made anew every items * log(items) examples, the paper's schedule; before
+The orderings are made anew every items * log2(items) examples, the paper's schedule with
+this base of the logarithm; before
 the first step they are random permutations, as those of random parameters would be.
 """
 
@@ -26,7 +27,8 @@ from autosample_tf.samplers.contract import (
     state_variable,
 )
 from autosample_tf.samplers.selection import check_above_0, first_allowed
-from autosample_tf.samplers.uniform import TRIES
+
+_TRIES = 8  # draws an example may use up on positives, which stand high where the user likes
 
 
 class AOBPR(Sampler):
@@ -39,7 +41,7 @@ class AOBPR(Sampler):
     card = Card(
         name="aobpr",
         formula="q(f | u) ~ |e_uf| std_f, q(rank r) ~ exp(-r / mean_rank), item r of factor f",
-        cost="8 draws and look-ups; all factors sorted every items * log(items) examples",
+        cost="8 draws and look-ups; all factors sorted every items * log2(items) examples",
         source="Rendle & Freudenthaler, WSDM 2014",
         defaults={"mean_rank": "WrapRec's and LibRec's implementations; the paper's was not seen"},
     )
@@ -57,7 +59,7 @@ class AOBPR(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         users = tf.stop_gradient(context.user_embeddings)
-        factors = self._draw_factors(context, users)  # [batch, TRIES]
+        factors = self._draw_factors(context, users)  # [batch, _TRIES]
         ranks = self._draw_ranks(context)
         reversed_ = tf.gather(users, factors, batch_dims=1) < 0
         places = tf.where(reversed_, self._num_items - 1 - ranks, ranks)
@@ -67,7 +69,7 @@ class AOBPR(Sampler):
 
     def update(self, context: Context, negatives: Negatives) -> None:
         rows = context.draws.global_batch_size
-        every = max(1, round(self._num_items * math.log(self._num_items) / rows))
+        every = max(1, round(self._num_items * math.log2(self._num_items) / rows))
 
         def renew() -> tf.Tensor:
             factors = tf.transpose(context.embed(tf.range(self._num_items)))  # [dim, num_items]
@@ -78,17 +80,17 @@ class AOBPR(Sampler):
         tf.cond(context.draws.step % every == 0, renew, lambda: tf.constant(False))
 
     def _draw_factors(self, context: Context, users: tf.Tensor) -> tf.Tensor:
-        """[batch, TRIES] int32, each of a probability proportional to |e_uf| std_f."""
+        """[batch, _TRIES] int32, each of a probability proportional to |e_uf| std_f."""
         dim = users.shape[1]
         triangle = tf.linalg.band_part(tf.ones([dim, dim]), 0, -1)
         passed = tf.matmul(tf.abs(users) * self._spreads, triangle)  # running sums
-        uniform = context.draws.uniform(f"{self.spec}/factor", TRIES)
+        uniform = context.draws.uniform(f"{self.spec}/factor", _TRIES)
         factors = tf.searchsorted(passed, uniform * passed[:, -1:], side="right")
         return tf.minimum(factors, dim - 1)
 
     def _draw_ranks(self, context: Context) -> tf.Tensor:
-        """[batch, TRIES] int32 in [0, num_items), geometric: the inverse of their sums."""
-        uniform = context.draws.uniform(f"{self.spec}/rank", TRIES)
+        """[batch, _TRIES] int32 in [0, num_items), geometric: the inverse of their sums."""
+        uniform = context.draws.uniform(f"{self.spec}/rank", _TRIES)
         within = -math.expm1(-self._num_items / self.mean_rank)
         ranks = -self.mean_rank * tf.math.log1p(-uniform * within)
         return tf.minimum(tf.cast(ranks, tf.int32), self._num_items - 1)

@@ -52,6 +52,9 @@ class Feedback:
 class Pool:
     """Uniform candidates, drawn, checked and scored once for all samplers of a step.
 
+    A block of the batch's rows shares its items (see `sampling`): for each row they are
+    uniform draws, but rows of a block have the same.
+
     Attributes:
       items: [batch, n] int32, drawn with replacement from the whole catalogue.
       allowed: [batch, n] bool, false where the item is a train positive of the user.
@@ -136,6 +139,9 @@ class Negatives:
       embeddings: [batch, n, dim] of synthesized negatives, with gradient; None: the
         items' own, gathered once for all samplers.
       scale: [batch] factor on the example's loss (WARP's rank weight); None: 1.
+      columns: [batch, n] int32, where in the step's pool the items stand, if they are from
+        it as they are: they are scored already then, and cost nothing more. None: they
+        are looked up. Must agree with `items`; a candidate list of one's own is no pool.
       log_q: [batch, n], log of the probability with which each was drawn; None: unknown.
       auxiliary_loss: a scalar that the sampler trains for itself, a mean over this
         replica's rows (`selection.auxiliary_mean`), which are averaged; None: 0.
@@ -144,6 +150,7 @@ class Negatives:
     items: tf.Tensor
     weights: tf.Tensor
     embeddings: tf.Tensor | None = None
+    columns: tf.Tensor | None = None
     scale: tf.Tensor | None = None
     log_q: tf.Tensor | None = None
     auxiliary_loss: tf.Tensor | None = None

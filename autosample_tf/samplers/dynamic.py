@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
-from autosample_tf.samplers.selection import check_pool, one_hardest, pick, row_weight
+from autosample_tf.samplers.selection import check_pool, from_pool, one_hardest, pick
 
 
 class DNS(Sampler):
@@ -76,4 +76,4 @@ class DNSMN(Sampler):
         # choices * (1 - 2^-24) can round up to choices
         rank = tf.minimum(rank, self.top - 1)
         column = pick(hardest, rank)[:, 0]
-        return Negatives(pick(pool.items, column), row_weight(pool.allowed))
+        return from_pool(pool, column)

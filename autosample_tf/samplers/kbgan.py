@@ -90,6 +90,7 @@ class KBGAN(Sampler):
         return Negatives(
             items,
             weights,
+            columns=column[:, None],
             log_q=tf.stop_gradient(log_probability)[:, None],
             auxiliary_loss=auxiliary_mean(context, losses, weights[:, 0]),
         )

@@ -46,6 +46,19 @@ def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.gather(candidates, columns[:, None], batch_dims=1)
 
 
+def from_pool(pool: Pool, column: tf.Tensor, log_q: tf.Tensor | None = None) -> Negatives:
+    """One candidate of each row, column [batch], as the only negative; none where none of
+    the row's is allowed."""
+    items, weights = pick(pool.items, column), row_weight(pool.allowed)
+    return Negatives(items, weights, columns=column[:, None], log_q=log_q)
+
+
+def whole_pool(pool: Pool, weights: tf.Tensor) -> Negatives:
+    """All candidates of each row, by weights [batch, n]."""
+    columns = tf.broadcast_to(tf.range(pool.items.shape[1])[None, :], pool.items.shape)
+    return Negatives(pool.items, weights, columns=columns)
+
+
 def row_weight(allowed: tf.Tensor) -> tf.Tensor:
     """[batch, 1] float32: 1 where the row has an allowed candidate, else 0."""
     return tf.cast(tf.reduce_any(allowed, axis=1, keepdims=True), tf.float32)
@@ -66,14 +79,12 @@ def auxiliary_mean(context: Context, losses: tf.Tensor, counts: tf.Tensor) -> tf
 def best_of(pool: Pool, merit: tf.Tensor) -> Negatives:
     """Each row's allowed candidate of the greatest merit [batch, n], as the only negative."""
     merit = tf.where(pool.allowed, merit, LOWEST)
-    best = tf.argmax(merit, axis=1, output_type=tf.int32)
-    return Negatives(items=pick(pool.items, best), weights=row_weight(pool.allowed))
+    return from_pool(pool, tf.argmax(merit, axis=1, output_type=tf.int32))
 
 
 def one_hardest(pool: Pool) -> Negatives:
     """Each row's best-scored allowed candidate, as the only negative."""
-    best = tf.argmax(pool.scores, axis=1, output_type=tf.int32)
-    return Negatives(items=pick(pool.items, best), weights=row_weight(pool.allowed))
+    return from_pool(pool, tf.argmax(pool.scores, axis=1, output_type=tf.int32))
 
 
 def first_allowed(items: tf.Tensor, allowed: tf.Tensor) -> Negatives:
@@ -83,8 +94,12 @@ def first_allowed(items: tf.Tensor, allowed: tf.Tensor) -> Negatives:
       items: [batch, n] int32, drawn independently.
       allowed: [batch, n] bool.
     """
-    first = tf.argmax(tf.cast(allowed, tf.int8), axis=1, output_type=tf.int32)
-    return Negatives(items=pick(items, first), weights=row_weight(allowed))
+    return Negatives(items=pick(items, first_column(allowed)), weights=row_weight(allowed))
+
+
+def first_column(allowed: tf.Tensor) -> tf.Tensor:
+    """[batch] int32: where in each row of allowed [batch, n] the first true one is, or 0."""
+    return tf.argmax(tf.cast(allowed, tf.int8), axis=1, output_type=tf.int32)
 
 
 def equal_weights(allowed: tf.Tensor) -> tf.Tensor:

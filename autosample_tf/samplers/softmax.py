@@ -18,9 +18,10 @@ from autosample_tf.samplers.selection import (
     check_pool,
     draw_column,
     equal_weights,
+    from_pool,
     pick,
-    row_weight,
     softmax_weights,
+    whole_pool,
 )
 
 
@@ -62,7 +63,7 @@ class SoftmaxDNS(Sampler):
         shares = softmax_weights(gaps / self.temperature, pool.allowed)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))
         log_q = tf.math.log(tf.maximum(pick(shares, column), 1e-37))
-        return Negatives(pick(pool.items, column), row_weight(pool.allowed), log_q=log_q)
+        return from_pool(pool, column, log_q)
 
 
 class SoftmaxV(Sampler):
@@ -80,7 +81,7 @@ class SoftmaxV(Sampler):
     card = Card(
         name="softmax-v",
         formula="w_j ~ exp(l_j / t), t = sqrt(Var_j(l) / (2 rho)), over `pool` candidates",
-        cost="`pool` look-ups, scores and negatives to train on",
+        cost="`pool` look-ups and scores",
         source="Softmax-v of Shi et al., WWW 2023",
         defaults={"pool": "as dns; Shi et al. use 200", "rho": "the README of Shi et al.'s code"},
     )
@@ -96,7 +97,7 @@ class SoftmaxV(Sampler):
         temperature = spread_of_allowed(losses, pool) / (2.0 * self.rho) ** 0.5
         gaps = losses - tf.reduce_max(losses, axis=1, keepdims=True)  # keeps small differences
         logits = tf.math.divide_no_nan(gaps, temperature)
-        return Negatives(pool.items, softmax_weights(logits, pool.allowed))
+        return whole_pool(pool, softmax_weights(logits, pool.allowed))
 
 
 class SelfAdversarial(Sampler):
@@ -110,7 +111,7 @@ class SelfAdversarial(Sampler):
     card = Card(
         name="self-adversarial",
         formula="w_j ~ exp(alpha s_j) over `pool` uniform candidates",
-        cost="`pool` look-ups, scores and negatives to train on",
+        cost="`pool` look-ups and scores",
         source="self-adversarial negatives of Sun et al., RotatE, ICLR 2019",
         defaults={"pool": "as dns", "alpha": "RotatE's code, most of its settings"},
     )
@@ -122,7 +123,7 @@ class SelfAdversarial(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         pool = context.pool.first(self.pool)
-        return Negatives(pool.items, softmax_weights(self.alpha * pool.scores, pool.allowed))
+        return whole_pool(pool, softmax_weights(self.alpha * pool.scores, pool.allowed))
 
 
 def spread_of_allowed(values: tf.Tensor, pool: Pool) -> tf.Tensor:

@@ -23,6 +23,8 @@ variance. The warm-up is a share of the training instead of epochs.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -114,7 +116,8 @@ class SRNS(Sampler):
             context.positive_scores,
         )
         there = Pool(tf.maximum(items, 0), items != NOTHING, scores)
-        return best_of(there, likelihood + self._alpha(context) * spread)
+        best = best_of(there, likelihood + self._alpha(context) * spread)
+        return dataclasses.replace(best, columns=None)  # of the memory, not of the step's pool
 
     def _alpha(self, context: Context) -> tf.Tensor:
         """alpha_t: a scalar."""

@@ -1,10 +1,11 @@
 """Random negative sampling: every unobserved item of the user is as likely.
 
 Rendle et al., "BPR", UAI 2009 (section 4: bootstrap sampling of triples with a uniform
-negative). Two forms of the same law. The first of independent uniform draws that is no
-positive is uniform over the unobserved items; it shares the step's pool, and once in a
-while all draws are positives. The exact form rejects nothing: it draws a rank among the
-unobserved items and finds the item of that rank by binary search in the user's positives.
+negative). Two forms of the same law. The exact one rejects nothing: it draws a rank among
+the unobserved items and finds the item of that rank by binary search in the user's
+positives. The pooled one takes the first of the step's shared candidates that is no
+positive, which is uniform over the unobserved items, too; once in a while all are positives,
+and rows of a block then mostly have the same negative.
 """
 
 from __future__ import annotations
@@ -14,36 +15,34 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import first_allowed
+from autosample_tf.samplers.selection import first_column, from_pool
 
-# Draws an example may use up on positives: a user with a tenth of the catalogue is left
-# without a negative in one step of 10^8.
-TRIES = 8
+# Candidates an example may use up on positives: a user with a tenth of the catalogue is
+# left without a negative in one step of 10^8.
+_POOL = 8
 
 
 class RNS(Sampler):
     """Uniform over the user's unobserved items.
 
     Args:
-      exact: draw by rank, so that only users with the whole catalogue have no negative;
-        otherwise the first of 8 candidates that is no positive, which is cheaper where
-        other samplers look candidates up anyway.
+      pooled: take the first of 8 shared candidates that is no positive, instead of an item
+        by its rank: nothing to look up where other samplers have a pool anyway, but less
+        varied.
     """
 
     card = Card(
         name="rns",
         formula="q(j | u) = 1 / |unobserved by u|",
-        cost="8 look-ups; exact: one draw, log2(most positives of a user) look-ups",
+        cost="log2(most positives of a user) look-ups; pooled: 8",
         source="Rendle et al., BPR, UAI 2009",
-        defaults={"exact": "ours: the pool is there for other samplers"},
+        defaults={"pooled": "ours: more varied"},
     )
-    pool = TRIES
 
-    def __init__(self, exact: bool = False):
+    def __init__(self, pooled: bool = False):
         super().__init__()
-        self.exact = exact
-        if exact:
-            self.pool = 0
+        self.pooled = pooled
+        self.pool = _POOL if pooled else 0
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._unobserved = Unobserved(feedback.train)
@@ -51,14 +50,13 @@ class RNS(Sampler):
     def sample(self, context: Context) -> Negatives:
         counts = tf.gather(self._unobserved.counts, context.users)
         log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
-        if self.exact:
-            uniform = context.draws.uniform(self.spec, 1, dtype=tf.float64)[:, 0]
-            ranks = tf.cast(uniform * tf.cast(counts, tf.float64), tf.int32)
-            items = self._unobserved.item_of_rank(context.users, ranks)[:, None]
-            return Negatives(items, tf.cast(counts > 0, tf.float32)[:, None], log_q=log_q)
-        pool = context.pool.first(TRIES)
-        drawn = first_allowed(pool.items, pool.allowed)
-        return Negatives(drawn.items, drawn.weights, log_q=log_q)
+        if self.pooled:
+            pool = context.pool.first(_POOL)
+            return from_pool(pool, first_column(pool.allowed), log_q)
+        uniform = context.draws.uniform(self.spec, 1, dtype=tf.float64)[:, 0]
+        ranks = tf.cast(uniform * tf.cast(counts, tf.float64), tf.int32)
+        items = self._unobserved.item_of_rank(context.users, ranks)[:, None]
+        return Negatives(items, tf.cast(counts > 0, tf.float32)[:, None], log_q=log_q)
 
 
 class Unobserved:

@@ -79,7 +79,8 @@ class WARP(Sampler):
             found &= share > 0
             scale *= self.positives * share
         weights = tf.cast(found, tf.float32)[:, None]
-        return Negatives(pick(pool.items, column), weights, scale=scale)
+        items = pick(pool.items, column)
+        return Negatives(items, weights, columns=column[:, None], scale=scale)
 
     def _share_of_kth(self, context: Context) -> tf.Tensor:
         """[batch]: 1/c where, of the batch's positive and the others drawn, the k-th best is
