@@ -132,6 +132,8 @@ search_options = _options(
     _number("--drop-threshold", float, DEFAULTS.drop_threshold,
             "Drop a sampler under this share of an equal weight."),
     _number("--drop-warmup", int, DEFAULTS.drop_warmup, "Epochs before the first drop."),
+    _number("--users-per-pool", int, DEFAULTS.users_per_pool,
+            "Rows of a batch that share their candidates; 1: each has its own."),
     click.option("--time-samplers/--no-time-samplers", default=DEFAULTS.time_samplers,
                  help="Tell each sampler's milliseconds a step.", show_default=True),
     _number("--search-epochs", int, DEFAULTS.search_epochs, "Epochs of the search."),

@@ -59,6 +59,8 @@ class Settings:
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop; under `validation` the weights stay equal
         for as long, while their evidence is gathered.
+      users_per_pool: rows of a batch that share their candidates, at least 1: more make a
+        step faster and its candidates fewer.
       time_samplers: tell what each sampler costs, which takes some seconds whenever the set
         of active samplers has changed.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
@@ -93,6 +95,7 @@ class Settings:
     temperature: float | None = None
     drop_threshold: float = 0.5
     drop_warmup: int = 4
+    users_per_pool: int = 16
     time_samplers: bool = True
     init: str = "search"
     rewind_epoch: int | None = None
@@ -120,7 +123,8 @@ class Settings:
         ):
             if value not in known:
                 raise unknown(kind, value, known)
-        at_least_one = ("layers", "dim", "search_epochs", "patience", "batch_size", "rewind_epoch")
+        at_least_one = ("layers", "dim", "search_epochs", "patience", "batch_size", "rewind_epoch",
+                        "users_per_pool")  # fmt: skip
         for name in at_least_one:
             _check(name, getattr(self, name), "at least 1", lambda x: x >= 1)
         within = f"within --search-epochs, {self.search_epochs}"

@@ -111,6 +111,7 @@ def search_stage(
         l2=settings.l2,
         warmup_steps=settings.drop_warmup * steps,
         total_steps=settings.search_epochs * steps,
+        users_per_pool=settings.users_per_pool,
         health_every=min(_HEALTH_EVERY, steps),
         seed=stage_seed(settings, "search"),
     )
@@ -351,6 +352,7 @@ def _fixed_mixture(
         temperature=settings.temperature,
         l2=settings.l2,
         total_steps=settings.retrain_epochs * steps,
+        users_per_pool=settings.users_per_pool,
         health_every=min(_HEALTH_EVERY, steps),
         seed=stage_seed(settings, stage),
     )

@@ -36,7 +36,6 @@ from autosample_tf.samplers import Context, Sampler, build_sampler
 from autosample_tf.samplers.caches import (
     NOTHING,
     draw_distinct,
-    draw_repeated,
     first_real_rows,
     initial_cache,
     is_new,
@@ -44,6 +43,7 @@ from autosample_tf.samplers.caches import (
     write_rows,
 )
 from autosample_tf.samplers.contract import Feedback, Negatives, state_variable
+from autosample_tf.samplers.selection import draw_columns
 from autosample_tf.samplers.srns import spread_of_likelihood
 
 SPECS = [
@@ -176,7 +176,7 @@ def test_a_uniform_number_of_0_is_no_masked_column() -> None:
 
 def test_repeated_draws_are_independent_and_never_of_share_0() -> None:
     shares = np.array([0.1, 0.0, 0.5, 0.4, 0.0])
-    drawn = draw_repeated(tf.tile(tf.constant([shares], tf.float32), [DRAWS, 1]), uniform(2))
+    drawn = draw_columns(tf.tile(tf.constant([shares], tf.float32), [DRAWS, 1]), uniform(2))
     drawn = drawn.numpy()
     law = np.outer(shares, shares)[np.ix_([0, 2, 3], [0, 2, 3])].ravel()
     values = np.array([10 * i + j for i in (0, 2, 3) for j in (0, 2, 3)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from autosample_tf.cli import main
+from autosample_tf.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,8 +71,21 @@ def test_every_command_of_the_readme_takes_its_options(line: str) -> None:
     assert all(option in result.output for option in options)
 
 
+def test_the_samplers_pages_are_those_of_the_registry_and_the_results() -> None:
+    """`python benchmarks/sampler_pages.py` writes them anew."""
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "benchmarks/sampler_pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    expected = module.pages()
+    assert len(module.datasets()) >= 2
+    assert {path.stem for path in expected} == {"samplers", *SAMPLERS}
+    for path, text in expected.items():
+        assert path.read_text(encoding="utf-8") == text, path.name
+    assert {path.stem for path in (ROOT / "docs/samplers").iterdir()} == set(SAMPLERS)
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    for path in ROOT.glob("*.md"):
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (path.parent / target).exists(), f"{path.name}: {target}"

@@ -122,10 +122,10 @@ def test_positives_are_drawn_again_up_to_eight_times() -> None:
 
 @pytest.mark.parametrize("rows", [1, 7, 10, 500])
 def test_orders_are_renewed_every_items_log2_items_examples(rows: int) -> None:
-    """12 log 12 = 29.8 examples: of 10 a step every 3 steps, of 500 each step."""
+    """12 log2 12 = 43.0 examples: of 10 a step every 4 steps, of 500 each step."""
     train, model = world()
     every = max(1, round(NUM_ITEMS * np.log2(NUM_ITEMS) / rows))
-    assert every == {1: 30, 7: 4, 10: 3, 500: 1}[rows]
+    assert every == {1: 43, 7: 6, 10: 4, 500: 1}[rows]
     sampler, fresh = built(train, 3.0), []
     for step in range(2 * every + 2):
         model.item_table.assign(np.random.default_rng(step).normal(size=(NUM_ITEMS, DIM)))

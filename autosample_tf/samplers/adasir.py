@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.caches import NOTHING, draw_repeated, initial_cache, write_rows
+from autosample_tf.samplers.caches import NOTHING, initial_cache, write_rows
 from autosample_tf.samplers.contract import (
     Card,
     Context,
@@ -28,7 +28,12 @@ from autosample_tf.samplers.contract import (
     Sampler,
     state_variable,
 )
-from autosample_tf.samplers.selection import check_pool, equal_weights, softmax_weights
+from autosample_tf.samplers.selection import (
+    check_pool,
+    draw_columns,
+    equal_weights,
+    softmax_weights,
+)
 
 
 class AdaSIR(Sampler):
@@ -70,7 +75,7 @@ class AdaSIR(Sampler):
         pool, old = context.pool.first(self.pool), tf.gather(self._pools, context.users)
         shares = softmax_weights(pool.scores, pool.allowed)
         uniform = context.draws.uniform(f"{self.spec}/resample", self.resample)
-        new = tf.gather(pool.items, draw_repeated(shares, uniform), batch_dims=1)
+        new = tf.gather(pool.items, draw_columns(shares, uniform), batch_dims=1)
         is_replaced = context.draws.integers(f"{self.spec}/merge", self.resample, 2) == 1
         is_replaced &= tf.reduce_any(pool.allowed, axis=1, keepdims=True)
         write_rows(context, (self._pools, tf.where(is_replaced, new, old)))

@@ -6,9 +6,9 @@ Feedback", WSDM 2014. A factor f is drawn with probability proportional to
 exp(-r / mean_rank); the negative is the item of that rank in factor f, counted from the
 other end where e_uf is negative. Approximates a rank-based draw without scoring anything.
 
-The orderings are made anew every items * log2(items) examples, the paper's schedule with
-this base of the logarithm; before
-the first step they are random permutations, as those of random parameters would be.
+The orderings are made anew every items * log2(items) examples, the paper's schedule; that the
+logarithm's base is 2 is ours. Before the first step they are random permutations, as those of
+random parameters would be.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from autosample_tf.samplers.contract import (
     Sampler,
     state_variable,
 )
-from autosample_tf.samplers.selection import check_above_0, first_allowed
+from autosample_tf.samplers.selection import check_above_0, draw_columns, first_allowed
 
 _TRIES = 8  # draws an example may use up on positives, which stand high where the user likes
 
@@ -59,7 +59,8 @@ class AOBPR(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         users = tf.stop_gradient(context.user_embeddings)
-        factors = self._draw_factors(context, users)  # [batch, _TRIES]
+        uniform = context.draws.uniform(f"{self.spec}/factor", _TRIES)
+        factors = draw_columns(tf.abs(users) * self._spreads, uniform)  # [batch, _TRIES]
         ranks = self._draw_ranks(context)
         reversed_ = tf.gather(users, factors, batch_dims=1) < 0
         places = tf.where(reversed_, self._num_items - 1 - ranks, ranks)
@@ -78,15 +79,6 @@ class AOBPR(Sampler):
             return tf.constant(True)
 
         tf.cond(context.draws.step % every == 0, renew, lambda: tf.constant(False))
-
-    def _draw_factors(self, context: Context, users: tf.Tensor) -> tf.Tensor:
-        """[batch, _TRIES] int32, each of a probability proportional to |e_uf| std_f."""
-        dim = users.shape[1]
-        triangle = tf.linalg.band_part(tf.ones([dim, dim]), 0, -1)
-        passed = tf.matmul(tf.abs(users) * self._spreads, triangle)  # running sums
-        uniform = context.draws.uniform(f"{self.spec}/factor", _TRIES)
-        factors = tf.searchsorted(passed, uniform * passed[:, -1:], side="right")
-        return tf.minimum(factors, dim - 1)
 
     def _draw_ranks(self, context: Context) -> tf.Tensor:
         """[batch, _TRIES] int32 in [0, num_items), geometric: the inverse of their sums."""

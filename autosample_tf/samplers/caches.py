@@ -93,26 +93,6 @@ def draw_distinct(
     return columns, tf.gather(allowed, columns, batch_dims=1)
 
 
-def draw_repeated(shares: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """Columns drawn independently in proportion to the shares.
-
-    Args:
-      shares: [batch, columns], at least 0, not all of a row 0.
-      uniform: [batch, n] in [0, 1).
-
-    Returns:
-      [batch, n] int32; a column of share 0 is never drawn.
-    """
-    columns = shares.shape[1]
-    triangle = tf.linalg.band_part(tf.ones([columns, columns], shares.dtype), 0, -1)
-    passed = tf.matmul(shares, triangle)  # running sums
-    drawn = tf.searchsorted(passed, uniform * passed[:, -1:], side="right")
-    drawn = tf.minimum(drawn, columns - 1)
-    # Rounding may end on a column whose share is 0.
-    best = tf.argmax(shares, axis=1, output_type=tf.int32)[:, None]
-    return tf.where(tf.gather(shares, drawn, batch_dims=1) > 0, drawn, best)
-
-
 def scores_of(context: Context, items: tf.Tensor) -> tf.Tensor:
     """The model's scores of cached items [batch, n], without gradient; `LOWEST` for none."""
     users = tf.stop_gradient(context.user_embeddings)[:, None, :]

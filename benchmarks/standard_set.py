@@ -1,0 +1,74 @@
+"""What a step under the standard set takes, against one under `dns:pool=32` alone.
+
+    python benchmarks/standard_set.py path/to/gowalla
+
+MF, batch 2,048. Stretches of 256 steps in turns, each going on where its last one ended, so
+that what happens once in many steps is in them: `dns:pool=32` alone; the standard set, searched;
+the same with equal weights for good; the same with candidates of each row's own. Writes
+`benchmarks/results/standard-set.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from typing import Any
+
+from record import RESULTS, machine
+
+import autosample_tf
+from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.pipeline import training_batches
+from autosample_tf.settings import STANDARD_SET
+from autosample_tf.splits import with_validation
+
+STEPS, ROUNDS, BATCH_SIZE = 256, 7, 2048
+CASES: dict[str, dict[str, Any]] = {
+    "dns:pool=32 alone": {"samplers": ("dns:pool=32",)},
+    "standard set": {"samplers": STANDARD_SET},
+    "standard set, equal weights": {"samplers": STANDARD_SET, "objective": "uniform"},
+    "standard set, own candidates": {"samplers": STANDARD_SET, "users_per_pool": 1},
+}
+
+
+def main(path: str) -> None:
+    """Times the steps and writes medians and ratios to the first case, round by round."""
+    data = with_validation(autosample_tf.load(path), 0.1, seed=0)
+    seen_on = machine()
+    trained = {}
+    for name, settings in CASES.items():
+        model = autosample_tf.MF(data.num_users, data.num_items)
+        trained[name] = autosample_tf.AutoSample(
+            model, data.train, validation=data.valid, l2=0.05, **settings
+        )
+        trained[name].compile(RowSparseAdam(3e-3), steps_per_execution=64)
+    times: dict[str, list[float]] = {name: [] for name in CASES}
+    for round_ in range(ROUNDS + 1):
+        for name, autosample in trained.items():
+            batches = training_batches(data.train, BATCH_SIZE, seed=0).skip(round_ * STEPS)
+            began = time.perf_counter()
+            autosample.fit(batches, steps_per_epoch=STEPS, verbose=0)
+            if round_:  # the first one traces
+                times[name].append(1e3 * (time.perf_counter() - began) / STEPS)
+    first = times[next(iter(CASES))]
+    result = {
+        "machine": seen_on,
+        "milliseconds": {name: statistics.median(each) for name, each in times.items()},
+        "fastest": {name: min(each) for name, each in times.items()},
+        "ratio": {
+            name: statistics.median(a / b for a, b in zip(each, first, strict=True))
+            for name, each in times.items()
+        },
+        "rounds": times,
+    }
+    (RESULTS / "standard-set.json").write_text(json.dumps(result, indent=2) + "\n")
+    for name in CASES:
+        print(
+            f"{name:<30} {result['milliseconds'][name]:6.2f} ms, ratio {result['ratio'][name]:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
