@@ -32,11 +32,11 @@ from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
+from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.sampling import (
     SampledBatch,
     Step,
-    mean_over_batch,
     mean_penalty,
     negative_scores,
     sample_batch,
@@ -254,9 +254,8 @@ class AutoSample(tfrs.Model):
 
     def sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
         """What the active samplers answer on a batch of `pipeline.training_batches`."""
-        rows = data["position"].shape[0]
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        draws = Draws(self.seed, data["position"], rows * replicas)
+        positions = data["position"]
+        draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
         step = Step(
             self._positives,
             draws,

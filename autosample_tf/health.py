@@ -14,8 +14,9 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
+from autosample_tf.replicas import mean_over_batch
 from autosample_tf.samplers import Context
-from autosample_tf.sampling import Columns, SampledBatch, column_losses, mean_over_batch
+from autosample_tf.sampling import Columns, SampledBatch, column_losses
 
 STATISTICS = {
     "negative_score": "mean score of its negatives",
@@ -98,7 +99,7 @@ class Health(tf.Module):
         def losses_at(users: tf.Tensor) -> tf.Tensor:
             return column_losses(self._model, columns, users, context.loss)
 
-        drawn = tf.reduce_sum(tf.matmul(is_real * tf.ones_like(weights), owners), axis=0)
+        drawn = tf.reduce_sum(is_real) * columns.owners.sum(axis=0)  # each of all its columns
         used = tf.matmul(tf.cast(weights > 0, tf.float32), owners)
         statistics = {
             "negative_score": mean(scores),

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import Recommender
+from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
-from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses, mean_over_batch
+from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps.
@@ -130,8 +131,7 @@ def alignment(
 def _sum_over_rows_of_a_user(users: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """[batch, dim]: each row's sum over all rows with the same user, on all replicas."""
     rows, replicas = users.shape[0], tf.distribute.get_replica_context()
-    if replicas.num_replicas_in_sync > 1:
-        users, values = (replicas.all_gather(each, axis=0) for each in (users, values))
+    users, values = over_replicas(users), over_replicas(values)
     _, groups = tf.unique(users)
     sums = tf.math.unsorted_segment_sum(values, groups, num_segments=tf.size(users))
     if replicas.num_replicas_in_sync > 1:

@@ -20,6 +20,7 @@ import tensorflow as tf
 from autosample_tf.membership import PairSet
 from autosample_tf.models.contract import Layered, Recommender, State
 from autosample_tf.randomness import Draws
+from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
 
 PairwiseLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -402,18 +403,3 @@ def _weights_in_blocks(batch: SampledBatch, weights: tf.Tensor) -> tf.Tensor:
         tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), num_blocks * width
     )
     return tf.reshape(summed, [num_blocks, width])
-
-
-def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
-    """Mean over the rows of the global batch of values times weights, this replica's share.
-
-    Args:
-      values: [batch, …], this replica's rows.
-      example_weight: [batch, …], see `pipeline.training_batches`.
-    """
-    return tf.reduce_sum(values * example_weight, axis=0) / global_rows(values.shape[0])
-
-
-def global_rows(rows: int) -> int:
-    """How many rows a step has over all replicas of so many each."""
-    return rows * tf.distribute.get_strategy().num_replicas_in_sync

@@ -97,23 +97,15 @@ def search_stage(
     if (run.search / "result.json").is_file():
         return read_search_result(run)
     model = build(settings, data.train)
-    steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
-    autosample = AutoSample(
+    autosample = _mixture(
         model,
-        data.train,
+        Feedback(data.train, data.given),
+        settings,
+        stage="search",
+        epochs=settings.search_epochs,
         samplers=settings.samplers,
         objective=settings.objective,
-        validation=chosen_on(data, settings),
-        given=data.given,
-        loss=settings.loss,
-        mixing=settings.mixing,
-        temperature=settings.temperature,
-        l2=settings.l2,
-        warmup_steps=settings.drop_warmup * steps,
-        total_steps=settings.search_epochs * steps,
-        users_per_pool=settings.users_per_pool,
-        health_every=min(_HEALTH_EVERY, steps),
-        seed=stage_seed(settings, "search"),
+        held_out=chosen_on(data, settings),
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
     rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
@@ -338,20 +330,47 @@ def _fixed_mixture(
 ) -> AutoSample:
     """The survivors under the weights that the search ended with; of `held_out` they learn
     nothing, it tells how many negatives are false."""
+    return _mixture(
+        model,
+        feedback,
+        settings,
+        stage=stage,
+        epochs=settings.retrain_epochs,
+        samplers=result.survivors,
+        objective="uniform",
+        held_out=held_out,
+        weights=result.weights,
+    )
+
+
+def _mixture(
+    model: Recommender,
+    feedback: Feedback,
+    settings: Settings,
+    *,
+    stage: str,
+    epochs: int,
+    samplers: Sequence[str],
+    objective: str,
+    held_out: Interactions | None,
+    weights: Mapping[str, float] | None = None,
+) -> AutoSample:
+    """What both stages train, as the settings have it."""
     steps = steps_per_epoch(feedback.train.num_pairs, settings.batch_size)
     return AutoSample(
         model,
         feedback.train,
         given=feedback.given,
         validation=held_out,
-        samplers=result.survivors,
-        objective="uniform",
-        weights=result.weights,
+        samplers=samplers,
+        objective=objective,
+        weights=weights,
         loss=settings.loss,
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
-        total_steps=settings.retrain_epochs * steps,
+        warmup_steps=settings.drop_warmup * steps,
+        total_steps=epochs * steps,
         users_per_pool=settings.users_per_pool,
         health_every=min(_HEALTH_EVERY, steps),
         seed=stage_seed(settings, stage),

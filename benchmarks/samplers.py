@@ -18,16 +18,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 from record import RESULTS, machine
 from sampler_pages import write_pages
+from turns import milliseconds_in_turns
 
 import autosample_tf
 from autosample_tf.optimizers import RowSparseAdam
-from autosample_tf.pipeline import training_batches
 from autosample_tf.samplers import SAMPLERS
 from autosample_tf.splits import with_validation
 
@@ -105,14 +104,9 @@ def milliseconds(path: str, names: list[str], has_given: bool) -> dict[str, Any]
             model, data.train, samplers=[name], objective="uniform", given=data.given, l2=0.05
         )
         trained[name].compile(RowSparseAdam(3e-3), steps_per_execution=STEPS)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for round_ in range(ROUNDS + 1):
-        for name, autosample in trained.items():
-            batches = training_batches(data.train, BATCH_SIZE, seed=0)
-            began = time.perf_counter()
-            autosample.fit(batches, steps_per_epoch=STEPS, verbose=0)
-            if round_:  # the first one traces
-                times[name].append(1e3 * (time.perf_counter() - began) / STEPS)
+    times = milliseconds_in_turns(
+        trained, data.train, steps=STEPS, rounds=ROUNDS, batch_size=BATCH_SIZE
+    )
     medians = {name: statistics.median(column) for name, column in times.items()}
     return {"machine": seen_on, "batch_size": BATCH_SIZE, "milliseconds": medians}
 

@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 from typing import Any
 
 from record import RESULTS, machine
+from turns import milliseconds_in_turns
 
 import autosample_tf
 from autosample_tf.optimizers import RowSparseAdam
-from autosample_tf.pipeline import training_batches
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.splits import with_validation
 
@@ -44,14 +43,9 @@ def main(path: str) -> None:
             model, data.train, validation=data.valid, l2=0.05, **settings
         )
         trained[name].compile(RowSparseAdam(3e-3), steps_per_execution=64)
-    times: dict[str, list[float]] = {name: [] for name in CASES}
-    for round_ in range(ROUNDS + 1):
-        for name, autosample in trained.items():
-            batches = training_batches(data.train, BATCH_SIZE, seed=0).skip(round_ * STEPS)
-            began = time.perf_counter()
-            autosample.fit(batches, steps_per_epoch=STEPS, verbose=0)
-            if round_:  # the first one traces
-                times[name].append(1e3 * (time.perf_counter() - began) / STEPS)
+    times = milliseconds_in_turns(
+        trained, data.train, steps=STEPS, rounds=ROUNDS, batch_size=BATCH_SIZE
+    )
     first = times[next(iter(CASES))]
     result = {
         "machine": seen_on,

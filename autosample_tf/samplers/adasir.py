@@ -29,7 +29,7 @@ from autosample_tf.samplers.contract import (
     state_variable,
 )
 from autosample_tf.samplers.selection import (
-    check_pool,
+    check_count,
     draw_columns,
     equal_weights,
     softmax_weights,
@@ -59,9 +59,9 @@ class AdaSIR(Sampler):
 
     def __init__(self, pool: int = 32, resample: int = 8, n: int = 5):
         super().__init__()
-        self.pool = check_pool("adasir", pool)
-        self.resample = check_pool("adasir", resample, what="resample")
-        self.n = check_pool("adasir", n, what="n")
+        self.pool = check_count("adasir", pool)
+        self.resample = check_count("adasir", resample, what="resample")
+        self.n = check_count("adasir", n, what="n")
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._pools = state_variable(initial_cache(feedback.train, self.resample), "pools")

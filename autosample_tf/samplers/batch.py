@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.errors import expected
+from autosample_tf.replicas import over_replicas
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import equal_weights
+from autosample_tf.samplers.selection import check_count, equal_weights
 
 
 class InBatch(Sampler):
@@ -39,7 +39,7 @@ class InBatch(Sampler):
 
     def __init__(self, n: int = 32):
         super().__init__()
-        self.n = _check_count("in-batch's n", n)
+        self.n = check_count("in-batch", n, what="n")
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._shares = popularity_shares(feedback)
@@ -69,8 +69,8 @@ class MNS(Sampler):
 
     def __init__(self, batch: int = 16, uniform: int = 16):
         super().__init__()
-        self.batch = _check_count("mns's batch", batch)
-        self.uniform = self.pool = _check_count("mns's uniform", uniform)
+        self.batch = check_count("mns", batch, what="batch")
+        self.uniform = self.pool = check_count("mns", uniform, what="uniform")
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._shares = popularity_shares(feedback)
@@ -106,21 +106,11 @@ def others_of_batch(context: Context, stream: str, n: int) -> tuple[tf.Tensor, t
     Returns:
       items [batch, n] int32, and [batch, n] bool: false for rows of padding.
     """
-    positives, weights = context.positives, context.example_weight
-    replicas = tf.distribute.get_replica_context()
-    if replicas.num_replicas_in_sync > 1:
-        positives, weights = (replicas.all_gather(x, axis=0) for x in (positives, weights))
+    positives, weights = (over_replicas(x) for x in (context.positives, context.example_weight))
     rows = context.draws.global_batch_size
     n = min(n, rows - 1)
     own = tf.cast(context.draws.positions % rows, tf.int32)
     shift = context.draws.shared_integers(stream, 1, max(rows - 1, 1))
     distance = (shift + tf.range(n)) % max(rows - 1, 1) + 1  # [n], from 1 to rows - 1
     places = (own[:, None] + distance[None, :]) % rows
-    items = tf.ensure_shape(tf.gather(positives, places), [own.shape[0], n])
-    return items, tf.gather(weights, places) > 0
-
-
-def _check_count(what: str, n: int) -> int:
-    if n < 1:
-        raise expected(f"{what} of at least 1", received=n, remedy="Raise it.")
-    return n
+    return tf.gather(positives, places), tf.gather(weights, places) > 0

@@ -18,7 +18,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
-from autosample_tf.samplers.selection import best_of, check_above_0, check_at_least_0, check_pool
+from autosample_tf.samplers.selection import best_of, check_above_0, check_at_least_0, check_count
 
 
 class BNS(Sampler):
@@ -45,7 +45,7 @@ class BNS(Sampler):
 
     def __init__(self, pool: int = 5, weight: float = 5.0, prior: float = 1.0):
         super().__init__()
-        self.pool = check_pool("bns", pool)
+        self.pool = check_count("bns", pool)
         self.weight = check_above_0("bns's weight", weight, finite=True)
         self.prior = check_at_least_0("bns's prior", prior)
 

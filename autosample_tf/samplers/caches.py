@@ -11,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.samplers.contract import LOWEST, Context
+from autosample_tf.replicas import over_replicas
+from autosample_tf.samplers.contract import LOWEST, Context, Pool
 
 NOTHING = -1  # in a cache's free place
 
@@ -100,6 +101,34 @@ def scores_of(context: Context, items: tf.Tensor) -> tf.Tensor:
     return tf.where(items == NOTHING, LOWEST, context.score(users, embeddings))
 
 
+def renewed(
+    context: Context, cached: tf.Tensor, pool: Pool, temperature: float, uniform: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A cache after its items and a pool's new ones drew for its places.
+
+    As many as it holds are kept, without replacement in proportion to exp(score / temperature).
+
+    Args:
+      context: the step.
+      cached: [batch, size] int32.
+      pool: candidates, n a row.
+      temperature: above 0.
+      uniform: [batch, size + n] in [0, 1).
+
+    Returns:
+      The items kept [batch, size] int32, `NOTHING` last; their columns among the cached and,
+      behind those, the pool's [batch, size] int32; and the scores of all [batch, size + n],
+      0 where a column could not be kept.
+    """
+    items = tf.concat([cached, pool.items], axis=1)
+    new = pool.allowed & is_new(cached, pool.items)
+    allowed = tf.concat([cached != NOTHING, new], axis=1)
+    scores = tf.concat([scores_of(context, cached), pool.scores], axis=1)
+    columns, found = draw_distinct(scores / temperature, allowed, uniform, cached.shape[1])
+    kept = tf.where(found, tf.gather(items, columns, batch_dims=1), NOTHING)
+    return kept, columns, tf.where(allowed, scores, 0.0)
+
+
 def write_rows(context: Context, *written: tuple[tf.Variable, tf.Tensor]) -> None:
     """Writes the batch's users' new rows into tables, the padding's not.
 
@@ -139,13 +168,3 @@ def first_real_rows(users: tf.Tensor, real: tf.Tensor, num_users: int) -> tf.Ten
     rows = users.shape[0]
     places = tf.where(real, tf.range(rows), rows)
     return tf.gather(tf.math.unsorted_segment_min(places, users, num_users), users)
-
-
-def over_replicas(rows: tf.Tensor) -> tf.Tensor:
-    """The rows of the whole global batch: this replica's [batch, …] with the others'."""
-    replicas = tf.distribute.get_replica_context()
-    count = replicas.num_replicas_in_sync
-    if count == 1:
-        return rows
-    shape = [rows.shape[0] * count, *rows.shape[1:]]
-    return tf.ensure_shape(replicas.all_gather(rows, axis=0), shape)

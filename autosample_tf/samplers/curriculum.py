@@ -10,7 +10,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.samplers.contract import LOWEST, Card, Context, Negatives, Pool, Sampler
-from autosample_tf.samplers.selection import check_pool, one_hardest
+from autosample_tf.samplers.selection import check_count, one_hardest
 
 
 class Curriculum(Sampler):
@@ -31,7 +31,7 @@ class Curriculum(Sampler):
 
     def __init__(self, pool: int = 32, rising: bool = False):
         super().__init__()
-        self.pool = check_pool("curriculum", pool)
+        self.pool = check_count("curriculum", pool)
         self.rising = rising
 
     def sample(self, context: Context) -> Negatives:

@@ -45,9 +45,10 @@ from autosample_tf.samplers.mixing import best_by_layer, own_layers, synthesized
 from autosample_tf.samplers.selection import (
     auxiliary_mean,
     check_at_least_0,
-    check_pool,
+    check_count,
     check_share,
     row_weight,
+    warmed_up,
 )
 
 
@@ -90,7 +91,7 @@ class DENS(Sampler):
 
     def __init__(self, pool: int = 32, warmup: float = 0.1, gamma: float = 0.3):
         super().__init__()
-        self.pool = check_pool("dens", pool)
+        self.pool = check_count("dens", pool)
         self.warmup = check_share("dens's warmup", warmup)
         self.gamma = check_at_least_0("dens's gamma", gamma)
 
@@ -115,15 +116,10 @@ class DENS(Sampler):
         users, positives = tf.stop_gradient(layers.users), tf.stop_gradient(layers.positives)
         candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
         relevant = self._relevant_in_positives(users, positives)[:, None]
-        kept = (1.0 - self._advance(context)) * candidates
+        advance = warmed_up(context.progress, self.warmup)  # the a of the choice
+        kept = (1.0 - advance) * candidates
         kept -= self._relevant_in_negatives(candidates, relevant)
         return best_by_layer(pool, tf.reduce_sum(users[:, None] * kept, axis=-1))
-
-    def _advance(self, context: Context) -> tf.Tensor:
-        """The a of the choice: a scalar in [0, 1]."""
-        if not self.warmup:
-            return tf.ones_like(context.progress)
-        return tf.minimum(context.progress / self.warmup, 1.0)
 
     def _contrast(self, context: Context, layers: Layers, negatives: tf.Tensor) -> tf.Tensor:
         """What the gates learn from, on each example: [batch]."""

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
 from autosample_tf.samplers.mixing import hardest_of_each_layer, own_layers, synthesized
-from autosample_tf.samplers.selection import check_above_0, check_pool
+from autosample_tf.samplers.selection import check_above_0, check_count
 
 
 class DINS(Sampler):
@@ -37,7 +37,7 @@ class DINS(Sampler):
 
     def __init__(self, pool: int = 32, alpha: float = 0.5):
         super().__init__()
-        self.pool = check_pool("dins", pool)
+        self.pool = check_count("dins", pool)
         self.alpha = check_above_0("dins's alpha", alpha)
 
     def sample(self, context: Context) -> Negatives:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
-from autosample_tf.samplers.selection import check_pool, from_pool, one_hardest, pick
+from autosample_tf.samplers.selection import check_count, from_pool, one_hardest, pick
 
 
 class DNS(Sampler):
@@ -34,7 +34,7 @@ class DNS(Sampler):
 
     def __init__(self, pool: int = 32):
         super().__init__()
-        self.pool = check_pool("dns", pool)
+        self.pool = check_count("dns", pool)
 
     def sample(self, context: Context) -> Negatives:
         return one_hardest(context.pool.first(self.pool))
@@ -62,7 +62,7 @@ class DNSMN(Sampler):
 
     def __init__(self, pool: int = 32, top: int = 5):
         super().__init__()
-        self.pool = check_pool("dns-mn", pool)
+        self.pool = check_count("dns-mn", pool)
         if not 1 <= top <= pool:
             raise expected(f"dns-mn's top in [1, {pool}]", received=top, remedy="Change it.")
         self.top = top

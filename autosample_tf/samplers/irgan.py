@@ -30,8 +30,9 @@ from autosample_tf.samplers.generator import Generator, draw_of_many, reinforce
 from autosample_tf.samplers.selection import (
     auxiliary_mean,
     check_above_0,
-    check_pool,
+    check_count,
     check_share,
+    log_share,
     pick,
     row_weight,
     softmax_weights,
@@ -62,7 +63,7 @@ class IRGAN(Sampler):
 
     def __init__(self, dim: int = 32, temperature: float = 0.2, positives: float = 0.2):
         super().__init__()
-        self.dim = check_pool("irgan", dim, what="dim")
+        self.dim = check_count("irgan", dim, what="dim")
         self.temperature = check_above_0("irgan's temperature", temperature)
         self.positives = check_share("irgan's positives", positives)
 
@@ -78,7 +79,7 @@ class IRGAN(Sampler):
         return Negatives(
             items=column[:, None],
             weights=row_weight(allowed),
-            log_q=tf.math.log(tf.maximum(pick(shares, column), 1e-37)),
+            log_q=log_share(shares, column),
             auxiliary_loss=self._training(context, logits),
         )
 

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.samplers.caches import over_replicas
+from autosample_tf.replicas import over_replicas
 from autosample_tf.samplers.contract import (
     LOWEST,
     Card,
@@ -35,7 +35,7 @@ from autosample_tf.samplers.contract import (
 from autosample_tf.samplers.generator import Generator, reinforce
 from autosample_tf.samplers.selection import (
     auxiliary_mean,
-    check_pool,
+    check_count,
     draw_column,
     pick,
     row_weight,
@@ -67,8 +67,8 @@ class KBGAN(Sampler):
 
     def __init__(self, pool: int = 32, dim: int = 32, rate: float = 0.01):
         super().__init__()
-        self.pool = check_pool("kbgan", pool)
-        self.dim = check_pool("kbgan", dim, what="dim")
+        self.pool = check_count("kbgan", pool)
+        self.dim = check_count("kbgan", dim, what="dim")
         if not 0 < rate <= 1:
             raise expected("kbgan's rate in (0, 1]", received=rate, remedy="Change it.")
         self.rate = float(rate)

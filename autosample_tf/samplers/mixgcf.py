@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
 from autosample_tf.samplers.mixing import hardest_of_each_layer, own_layers, synthesized
-from autosample_tf.samplers.selection import check_pool
+from autosample_tf.samplers.selection import check_count
 
 
 class MixGCF(Sampler):
@@ -36,7 +36,7 @@ class MixGCF(Sampler):
 
     def __init__(self, pool: int = 32):
         super().__init__()
-        self.pool = check_pool("mixgcf", pool)
+        self.pool = check_count("mixgcf", pool)
 
     def sample(self, context: Context) -> Negatives:
         pool, layers = context.pool.first(self.pool), context.layers()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool
-from autosample_tf.samplers.selection import pick, row_weight
+from autosample_tf.samplers.selection import one_hardest, row_weight
 
 
 def hardest_of_each_layer(context: Context, pool: Pool) -> tf.Tensor:
     """In each layer the allowed candidate that scores best there: items [batch, layers]."""
     layers = context.layers()
     if layers.positives.shape[1] == 1:  # the layer's scores are the model's
-        return pick(pool.items, tf.argmax(pool.scores, axis=1, output_type=tf.int32))
+        return one_hardest(pool).items
     candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
     queries = tf.stop_gradient(layers.queries)[:, None]  # [batch, 1, layers or 1, width]
     return best_by_layer(pool, tf.reduce_sum(queries * candidates, axis=-1))

@@ -18,14 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.caches import (
-    NOTHING,
-    draw_distinct,
-    initial_cache,
-    is_new,
-    scores_of,
-    write_rows,
-)
+from autosample_tf.samplers.caches import NOTHING, initial_cache, renewed, write_rows
 from autosample_tf.samplers.contract import (
     Card,
     Context,
@@ -34,7 +27,7 @@ from autosample_tf.samplers.contract import (
     Sampler,
     state_variable,
 )
-from autosample_tf.samplers.selection import check_above_0, check_pool, pick
+from autosample_tf.samplers.selection import check_above_0, check_count, pick
 
 
 class NSCaching(Sampler):
@@ -62,8 +55,8 @@ class NSCaching(Sampler):
 
     def __init__(self, cache: int = 32, random: int = 32, temperature: float = 1.0):
         super().__init__()
-        self.cache = check_pool("nscaching", cache, what="cache")
-        self.random = self.pool = check_pool("nscaching", random, what="random")
+        self.cache = check_count("nscaching", cache, what="cache")
+        self.random = self.pool = check_count("nscaching", random, what="random")
         self.temperature = check_above_0("nscaching's temperature", temperature)
 
     def build(self, feedback: Feedback, dim: int) -> None:
@@ -79,11 +72,6 @@ class NSCaching(Sampler):
 
     def update(self, context: Context, negatives: Negatives) -> None:
         cached, pool = tf.gather(self._cache, context.users), context.pool.first(self.random)
-        items = tf.concat([cached, pool.items], axis=1)
-        new = pool.allowed & is_new(cached, pool.items)
-        allowed = tf.concat([cached != NOTHING, new], axis=1)
-        scores = tf.concat([scores_of(context, cached), pool.scores], axis=1)
         uniform = context.draws.uniform(f"{self.spec}/keep", self.cache + self.random)
-        columns, found = draw_distinct(scores / self.temperature, allowed, uniform, self.cache)
-        kept = tf.where(found, tf.gather(items, columns, batch_dims=1), NOTHING)
+        kept, _, _ = renewed(context, cached, pool, self.temperature, uniform)
         write_rows(context, (self._cache, kept))

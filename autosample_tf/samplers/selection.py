@@ -8,11 +8,12 @@ from autosample_tf.errors import expected
 from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool
 
 
-def check_pool(name: str, pool: int, at_least: int = 1, what: str = "pool") -> int:
-    """The pool, or an `InputError` where a sampler asks for too few candidates."""
-    if pool < at_least:
-        raise expected(f"{name}'s {what} of at least {at_least}", received=pool, remedy="Raise it.")
-    return pool
+def check_count(name: str, count: int, at_least: int = 1, what: str = "pool") -> int:
+    """The count, or an `InputError` where a sampler's option `what` asks for too few."""
+    if count < at_least:
+        message = f"{name}'s {what} of at least {at_least}"
+        raise expected(message, received=count, remedy="Raise it.")
+    return count
 
 
 def check_above_0(name: str, value: float, *, finite: bool = False) -> float:
@@ -39,6 +40,12 @@ def check_share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise expected(f"{name} in [0, 1]", received=value, remedy="Change it.")
     return float(value)
+
+
+def warmed_up(progress: tf.Tensor, warmup: float) -> tf.Tensor:
+    """How far a warm-up is, from 0 to 1: a scalar. `warmup` is its share of the training; of
+    none the end is there at once."""
+    return tf.minimum(progress / warmup, 1.0) if warmup else tf.ones_like(progress)
 
 
 def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
@@ -112,6 +119,11 @@ def softmax_weights(logits: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
     """[batch, n] softmax over a row's allowed candidates, without gradient; 0 elsewhere."""
     shares = tf.nn.softmax(tf.where(allowed, logits, LOWEST), axis=1)
     return tf.stop_gradient(shares * tf.cast(allowed, tf.float32))
+
+
+def log_share(shares: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+    """[batch, 1]: the log of the share of each row's column [batch]; finite where it is 0."""
+    return tf.math.log(tf.maximum(pick(shares, column), 1e-37))
 
 
 def draw_columns(shares: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

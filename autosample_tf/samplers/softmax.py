@@ -15,11 +15,11 @@ from autosample_tf.samplers.contract import Card, Context, Negatives, Pool, Samp
 from autosample_tf.samplers.selection import (
     check_above_0,
     check_at_least_0,
-    check_pool,
+    check_count,
     draw_column,
     equal_weights,
     from_pool,
-    pick,
+    log_share,
     softmax_weights,
     whole_pool,
 )
@@ -51,7 +51,7 @@ class SoftmaxDNS(Sampler):
 
     def __init__(self, pool: int = 32, temperature: float = 1.0, relative: bool = False):
         super().__init__()
-        self.pool = check_pool("softmax-dns", pool)
+        self.pool = check_count("softmax-dns", pool)
         self.temperature = check_above_0("softmax-dns's temperature", temperature)
         self.relative = relative
 
@@ -62,8 +62,7 @@ class SoftmaxDNS(Sampler):
             gaps = tf.math.divide_no_nan(gaps, spread_of_allowed(pool.scores, pool))
         shares = softmax_weights(gaps / self.temperature, pool.allowed)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))
-        log_q = tf.math.log(tf.maximum(pick(shares, column), 1e-37))
-        return from_pool(pool, column, log_q)
+        return from_pool(pool, column, log_share(shares, column))
 
 
 class SoftmaxV(Sampler):
@@ -88,7 +87,7 @@ class SoftmaxV(Sampler):
 
     def __init__(self, pool: int = 32, rho: float = 1.0):
         super().__init__()
-        self.pool = check_pool("softmax-v", pool, at_least=2)
+        self.pool = check_count("softmax-v", pool, at_least=2)
         self.rho = check_above_0("softmax-v's rho", rho, finite=True)
 
     def sample(self, context: Context) -> Negatives:
@@ -118,7 +117,7 @@ class SelfAdversarial(Sampler):
 
     def __init__(self, pool: int = 32, alpha: float = 1.0):
         super().__init__()
-        self.pool = check_pool("self-adversarial", pool)
+        self.pool = check_count("self-adversarial", pool)
         self.alpha = check_at_least_0("self-adversarial's alpha", alpha)
 
     def sample(self, context: Context) -> Negatives:

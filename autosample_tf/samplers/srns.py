@@ -30,9 +30,8 @@ import tensorflow as tf
 
 from autosample_tf.samplers.caches import (
     NOTHING,
-    draw_distinct,
     initial_cache,
-    is_new,
+    renewed,
     scores_of,
     write_rows,
 )
@@ -49,8 +48,9 @@ from autosample_tf.samplers.selection import (
     best_of,
     check_above_0,
     check_at_least_0,
-    check_pool,
+    check_count,
     check_share,
+    warmed_up,
 )
 
 
@@ -93,12 +93,12 @@ class SRNS(Sampler):
         ring: int = 5,
     ):
         super().__init__()
-        self.memory = check_pool("srns", memory, what="memory")
-        self.random = self.pool = check_pool("srns", random, what="random")
+        self.memory = check_count("srns", memory, what="memory")
+        self.random = self.pool = check_count("srns", random, what="random")
         self.alpha = check_at_least_0("srns's alpha", alpha)
         self.tau = check_above_0("srns's tau", tau)
         self.warmup = check_share("srns's warmup", warmup)
-        self.ring = check_pool("srns", ring, at_least=2, what="ring")
+        self.ring = check_count("srns", ring, at_least=2, what="ring")
 
     def build(self, feedback: Feedback, dim: int) -> None:
         shape = (feedback.train.num_users, self.memory)
@@ -115,26 +115,16 @@ class SRNS(Sampler):
             tf.gather(self._filled, context.users),
             context.positive_scores,
         )
+        alpha = self.alpha * warmed_up(context.progress, self.warmup)
         there = Pool(tf.maximum(items, 0), items != NOTHING, scores)
-        best = best_of(there, likelihood + self._alpha(context) * spread)
+        best = best_of(there, likelihood + alpha * spread)
         return dataclasses.replace(best, columns=None)  # of the memory, not of the step's pool
-
-    def _alpha(self, context: Context) -> tf.Tensor:
-        """alpha_t: a scalar."""
-        if not self.warmup:
-            return tf.constant(self.alpha)
-        return self.alpha * tf.minimum(context.progress / self.warmup, 1.0)
 
     def update(self, context: Context, negatives: Negatives) -> None:
         items, pool = tf.gather(self._memory, context.users), context.pool.first(self.random)
-        new = pool.allowed & is_new(items, pool.items)
-        allowed = tf.concat([items != NOTHING, new], axis=1)
-        scores = tf.concat([scores_of(context, items), pool.scores], axis=1)
         uniform = context.draws.uniform(f"{self.spec}/keep", self.memory + self.random)
-        columns, found = draw_distinct(scores / self.tau, allowed, uniform, self.memory)
-        candidates = tf.concat([items, pool.items], axis=1)
-        kept = tf.where(found, tf.gather(candidates, columns, batch_dims=1), NOTHING)
-        rings, filled = self._rings_after(context, columns, tf.where(allowed, scores, 0.0))
+        kept, columns, scores = renewed(context, items, pool, self.tau, uniform)
+        rings, filled = self._rings_after(context, columns, scores)
         write_rows(context, (self._memory, kept), (self._rings, rings), (self._filled, filled))
 
     def _rings_after(

@@ -22,7 +22,7 @@ import tensorflow as tf
 from autosample_tf.errors import expected
 from autosample_tf.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import check_pool, pick
+from autosample_tf.samplers.selection import check_count, pick
 
 
 class WARP(Sampler):
@@ -51,7 +51,7 @@ class WARP(Sampler):
 
     def __init__(self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = 10):
         super().__init__()
-        self.pool = check_pool("warp", pool)
+        self.pool = check_count("warp", pool)
         self.margin = float(margin)
         if not 0 <= k <= positives:
             raise expected(f"warp's k in [0, {positives}]", received=k, remedy="Change it.")

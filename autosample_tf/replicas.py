@@ -1,0 +1,29 @@
+"""What a step's replicas share: rows of the whole global batch, and means over them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def global_rows(rows: int) -> int:
+    """How many rows a step has over all replicas of so many each."""
+    return rows * tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
+    """Mean over the rows of the global batch of values times weights, this replica's share.
+
+    Args:
+      values: [batch, …], this replica's rows.
+      example_weight: [batch, …], see `pipeline.training_batches`.
+    """
+    return tf.reduce_sum(values * example_weight, axis=0) / global_rows(values.shape[0])
+
+
+def over_replicas(rows: tf.Tensor) -> tf.Tensor:
+    """The rows of the whole global batch: this replica's [batch, …] with the others'."""
+    replicas = tf.distribute.get_replica_context()
+    if replicas.num_replicas_in_sync == 1:
+        return rows
+    shape = [global_rows(rows.shape[0]), *rows.shape[1:]]
+    return tf.ensure_shape(replicas.all_gather(rows, axis=0), shape)
