@@ -339,10 +339,12 @@ class AutoSample(tfrs.Model):
         self.sampler_loss_means.update_state(
             tf.scatter_nd(tf.constant(self._active)[:, None], means, tf.shape(self.logits))
         )
-        sampler_losses_so_far, weights = self.sampler_loss_means.result(), self._mixture_weights()
+        # Unstacked, not indexed: one operation instead of one a sampler, in every step.
+        losses_so_far = tf.unstack(self.sampler_loss_means.result())
+        weights = tf.unstack(self._mixture_weights())
         logs = {"loss": self.loss_mean.result()}
         for k in self._active:
-            logs[f"loss/{self.specs[k]}"] = sampler_losses_so_far[k]
+            logs[f"loss/{self.specs[k]}"] = losses_so_far[k]
             logs[f"weight/{self.specs[k]}"] = weights[k]
         return logs
 

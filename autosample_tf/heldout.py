@@ -50,18 +50,19 @@ class ValidationSignal:
           [num_samplers].
         """
         model, context = self._model, batch.context
-        items, present = self._held_out.draw(context.users, context.draws.uniform("held-out", 1))
-        items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
         # A stride, not the first rows: replicas together then read the rows that one would.
         stride = max(1, context.draws.global_batch_size // _ROWS)
         columns, weight = batch.columns(stride), example_weight[::stride]
-        positives = tf.stop_gradient(context.embed(items[::stride]))
+        uniform = context.draws.uniform("held-out", 1)[::stride]
+        items, present = self._held_out.draw(columns.users, uniform)
+        items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
+        positives = tf.stop_gradient(context.embed(items))
         shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
             scores = model.score(users, positives), model.score_all(users, shared)
-            return mean_over_batch(log_rank(*scores, model.num_items), weight * present[::stride])
+            return mean_over_batch(log_rank(*scores, model.num_items), weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
             per_sampler = column_losses(model, columns, users, self._pairwise_loss)
@@ -89,8 +90,8 @@ def log_rank(positive_scores: tf.Tensor, item_scores: tf.Tensor, num_items: int)
       [batch], at least 0.
     """
     spread = tf.stop_gradient(tf.math.reduce_std(item_scores, axis=1, keepdims=True))
-    gaps = tf.math.divide_no_nan(item_scores - positive_scores[:, None], spread)
-    above = tf.reduce_mean(tf.sigmoid(_SHARPNESS * gaps), axis=1)
+    slope = tf.math.divide_no_nan(_SHARPNESS, spread)
+    above = tf.reduce_mean(tf.sigmoid(slope * (item_scores - positive_scores[:, None])), axis=1)
     return tf.math.log1p(num_items * above)
 
 

@@ -65,6 +65,25 @@ class Blocks:
         """How many rows of the batch a block has."""
         return self.scores.shape[0] // self.items.shape[0]
 
+    def embed(self, places: tf.Tensor, stride: int = 1) -> tf.Tensor:
+        """The items at places in the pool of every stride-th row: [batch / stride, n] int32 to
+        [batch / stride, n, dim]."""
+        dim = self.embeddings.shape[2]
+        return tf.gather(tf.reshape(self.embeddings, [-1, dim]), self._flat(places, stride))
+
+    def sum_over_rows(self, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        """What the values [batch, n] of rows' places come to at each item: [blocks, width]."""
+        flat, (num_blocks, width) = self._flat(places), self.items.shape
+        summed = tf.math.unsorted_segment_sum(
+            tf.reshape(values, [-1]), tf.reshape(flat, [-1]), num_blocks * width
+        )
+        return tf.reshape(summed, [num_blocks, width])
+
+    def _flat(self, places: tf.Tensor, stride: int = 1) -> tf.Tensor:
+        """Where rows' places [batch / stride, n] are among the items of all blocks."""
+        block = tf.range(0, self.scores.shape[0], stride) // self.rows
+        return block[:, None] * self.items.shape[1] + places
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Columns:
@@ -103,7 +122,9 @@ class SampledBatch:
       items: [batch, M] int32, those of all columns, P + L + S.
       looked_up: [batch, L, dim], the next columns' items.
       synthesized: [batch, S, dim], the last columns' representations.
-      sources: [batch, S, dim], of the items that those come from.
+      source_places: [batch, Q] int32, where in the pool the items stand that the first Q of
+        those come from.
+      sources: [batch, S - Q, dim], of the items that the others come from.
       weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
       owners: [M, num_samplers] float32, one-hot: whose column it is.
       available: [batch, num_samplers] bool: has a negative for the example.
@@ -118,6 +139,7 @@ class SampledBatch:
     items: tf.Tensor
     looked_up: tf.Tensor
     synthesized: tf.Tensor
+    source_places: tf.Tensor
     sources: tf.Tensor
     weights: tf.Tensor
     owners: np.ndarray
@@ -136,9 +158,7 @@ class SampledBatch:
         def some(values: tf.Tensor) -> tf.Tensor:  # a strided slice copies far more slowly
             return values if stride == 1 else tf.gather(values, rows)
 
-        dim = self.blocks.embeddings.shape[2]
-        flat = (rows // self.blocks.rows)[:, None] * self.blocks.items.shape[1] + some(self.places)
-        pooled = tf.gather(tf.reshape(self.blocks.embeddings, [-1, dim]), flat)
+        pooled = self.blocks.embed(some(self.places), stride)
         return Columns(
             users=some(self.context.users),
             user_embeddings=some(self.context.user_embeddings),
@@ -161,10 +181,11 @@ def sample_batch(
     kinds = _kinds(negatives, blocks)
     order = sorted(range(len(samplers)), key=lambda k: kinds[k])
     columns = [negatives[k] for k in order]
-    pooled, looked_up, synthesized = (
+    pooled, looked_up, from_pool, from_elsewhere = (
         [answer for answer, kind in zip(negatives, kinds, strict=True) if kind == wanted]
-        for wanted in (_POOLED, _LOOKED_UP, _SYNTHESIZED)
+        for wanted in (_POOLED, _LOOKED_UP, _FROM_POOL, _FROM_ELSEWHERE)
     )
+    synthesized = [answer.embeddings for answer in (*from_pool, *from_elsewhere)]
     owners = np.repeat(
         np.eye(len(samplers), dtype=np.float32)[order],
         [answer.items.shape[1] for answer in columns],
@@ -185,8 +206,9 @@ def sample_batch(
         places=_side_by_side([rows, 0], [answer.columns for answer in pooled], tf.int32),
         items=_side_by_side([rows, 0], [answer.items for answer in columns], tf.int32),
         looked_up=_embedded(context, looked_up),
-        synthesized=_side_by_side([rows, 0, dim], [each.embeddings for each in synthesized]),
-        sources=_embedded(context, synthesized),
+        synthesized=_side_by_side([rows, 0, dim], synthesized),
+        source_places=_side_by_side([rows, 0], [answer.columns for answer in from_pool], tf.int32),
+        sources=_embedded(context, from_elsewhere),
         weights=weights,
         owners=owners,
         available=tf.matmul(weights, owners) > 0,
@@ -195,7 +217,7 @@ def sample_batch(
     )
 
 
-_POOLED, _LOOKED_UP, _SYNTHESIZED = range(3)
+_POOLED, _LOOKED_UP, _FROM_POOL, _FROM_ELSEWHERE = range(4)  # the last two are synthesized
 
 
 def _kinds(negatives: Sequence[Negatives], blocks: Blocks) -> list[int]:
@@ -204,17 +226,16 @@ def _kinds(negatives: Sequence[Negatives], blocks: Blocks) -> list[int]:
     Items from the pool are looked up all the same where that is fewer rows than the pool
     has: its rows then need no gradient.
     """
-    in_pool = [answer for answer in negatives if answer.columns is not None]
+    in_pool = [each for each in negatives if each.columns is not None and each.embeddings is None]
     chosen = sum(answer.items.shape[1] for answer in in_pool) * blocks.scores.shape[0]
-    fewest = _POOLED if chosen > blocks.items.shape[0] * blocks.items.shape[1] else _LOOKED_UP
-    return [
-        _SYNTHESIZED
-        if answer.embeddings is not None
-        else _LOOKED_UP
-        if answer.columns is None
-        else fewest
-        for answer in negatives
-    ]
+    fewest = _LOOKED_UP if chosen < blocks.items.shape[0] * blocks.items.shape[1] else _POOLED
+
+    def kind(answer: Negatives) -> int:
+        if answer.embeddings is not None:
+            return _FROM_ELSEWHERE if answer.columns is None else _FROM_POOL
+        return _LOOKED_UP if answer.columns is None else fewest
+
+    return [kind(answer) for answer in negatives]
 
 
 def _side_by_side(
@@ -260,6 +281,7 @@ def make_context(
         draws=step.draws,
         is_positive=step.train_pairs.contains,
         embed=embed,
+        embed_pool=blocks.embed,
         score=model.score,
         loss=step.loss,
         layers=functools.cache(layers),
@@ -305,19 +327,19 @@ def _layers(
             embed=lambda items: model.item_layers(state, items),
             combine=model.combine,
         )
-    alone = user_embeddings[:, None, :]
+    alone = tf.expand_dims(user_embeddings, 1)  # unlike an index, no copy in the gradient
     return Layers(
         users=alone,
-        positives=positive_embeddings[:, None, :],
+        positives=tf.expand_dims(positive_embeddings, 1),
         queries=alone,
-        embed=lambda items: model.items(state, items)[..., None, :],
-        combine=lambda one: one[..., 0, :],
+        embed=lambda items: tf.expand_dims(model.items(state, items), -2),
+        combine=lambda one: tf.squeeze(one, -2),
     )
 
 
 def negative_scores(model: Recommender, batch: SampledBatch) -> tf.Tensor:
     """The scores of all columns [batch, M], with gradient."""
-    users = batch.context.user_embeddings[:, None, :]
+    users = tf.expand_dims(batch.context.user_embeddings, 1)
     scores = [
         model.score(users, embeddings)
         for embeddings in (batch.looked_up, batch.synthesized)
@@ -356,7 +378,7 @@ def column_losses(
 ) -> tf.Tensor:
     """`sampler_losses` at the given user representations: [batch, num_samplers]."""
     positive_scores = model.score(user_embeddings, columns.positive_embeddings)
-    scores = model.score(user_embeddings[:, None, :], columns.embeddings)
+    scores = model.score(tf.expand_dims(user_embeddings, 1), columns.embeddings)
     return sampler_losses(columns, positive_scores, scores, loss)
 
 
@@ -378,28 +400,20 @@ def mean_penalty(
       row_weights: [batch].
     """
     context = batch.context
-    widths = [batch.places.shape[1], batch.looked_up.shape[1], batch.sources.shape[1]]
+    kinds = (batch.places, batch.looked_up, batch.source_places, batch.sources)
+    widths = [values.shape[1] for values in kinds]
     items, weights = (tf.split(x, widths, axis=1) for x in (batch.items, column_weights))
     penalty = model.user_penalty(context.users, context.user_embeddings)
     penalty += model.item_penalty(context.positives, context.positive_embeddings)
-    for place, embeddings in ((1, batch.looked_up), (2, batch.sources)):
+    for place, embeddings in ((1, batch.looked_up), (3, batch.sources)):
         if widths[place]:
             of_items = model.item_penalty(items[place], embeddings)
             penalty += tf.reduce_sum(weights[place] * of_items, axis=1)
     mean = mean_over_batch(penalty, row_weights)
-    if not widths[0]:
+    if not widths[0] + widths[2]:
         return mean
     of_pool = model.item_penalty(batch.blocks.items, batch.blocks.embeddings)
-    in_blocks = _weights_in_blocks(batch, weights[0] * row_weights[:, None])
+    places = tf.concat([batch.places, batch.source_places], axis=1)
+    of_places = tf.concat([weights[0], weights[2]], axis=1) * row_weights[:, None]
+    in_blocks = batch.blocks.sum_over_rows(places, of_places)
     return mean + tf.reduce_sum(in_blocks * of_pool) / global_rows(context.users.shape[0])
-
-
-def _weights_in_blocks(batch: SampledBatch, weights: tf.Tensor) -> tf.Tensor:
-    """What the columns from the pool [batch, P] weigh on its items: [blocks, width]."""
-    num_blocks, width = batch.blocks.items.shape
-    block = tf.range(weights.shape[0]) // batch.blocks.rows
-    flat = block[:, None] * width + batch.places
-    summed = tf.math.unsorted_segment_sum(
-        tf.reshape(weights, [-1]), tf.reshape(flat, [-1]), num_blocks * width
-    )
-    return tf.reshape(summed, [num_blocks, width])

@@ -31,23 +31,45 @@ from autosample_tf.errors import InputError
 from autosample_tf.interactions import Interactions
 from autosample_tf.samplers import build_sampler
 from autosample_tf.samplers.contract import Feedback
-from autosample_tf.samplers.popularity import alias_table, power_of_popularity
+from autosample_tf.samplers.popularity import alias_table, enough_tries, power_of_popularity
 from autosample_tf.samplers.uniform import Unobserved
 
 
-@pytest.mark.parametrize("spec", ["rns", "rns:pooled=True"])
+@pytest.mark.parametrize(
+    ("spec", "width"), [("rns", 1), ("rns", 32), ("rns", 45), ("rns:exact=True", 32)]
+)
 @pytest.mark.parametrize("user", DEGREES)
-def test_rns_is_uniform_over_the_unobserved(user: int, spec: str) -> None:
+def test_rns_is_uniform_over_the_unobserved(user: int, spec: str, width: int) -> None:
     items = unobserved(three_users(), user)
-    answer = answer_of(spec, context_for(user, width=8))
+    answer = answer_of(spec, context_for(user, width=width))
+    assert (answer.columns is not None) == (width >= 32 and spec == "rns")  # a pool's, or not
     assert_frequencies(drawn_items(answer), items, np.ones(len(items)))
     np.testing.assert_allclose(answer.log_q, np.full((DRAWS, 1), -np.log(len(items))), rtol=1e-6)
 
 
-@pytest.mark.parametrize("user", DEGREES)
-def test_pooled_rns_has_no_negative_when_all_its_draws_are_positives(user: int) -> None:
-    weights = answer_of("rns:pooled=True", context_for(user, width=8)).weights.numpy()
-    assert_share(weights == 0, (DEGREES[user] / NUM_ITEMS) ** 8)
+def test_rns_has_no_negative_where_a_whole_pool_is_of_positives() -> None:
+    train = toy_train()
+    answer = answer_of("rns", context_for(ALL_BUT_ONE, width=32, train=train), train)
+    assert_share(answer.weights.numpy() == 0, (1 - 1 / train.num_items) ** 32)
+
+
+def test_rns_rows_that_share_a_pool_begin_at_columns_of_their_own() -> None:
+    """Of a user without positives, who may have any."""
+    train = toy_train()
+    answer = answer_of("rns", context_for(NEWCOMER, width=40, train=train, draws=100), train)
+    np.testing.assert_array_equal(answer.columns[:, 0], np.arange(100) % 40)
+
+
+def test_rns_goes_round_the_pool_to_the_first_unobserved_item() -> None:
+    train = toy_train()
+    context = context_for(ALL_BUT_ONE, width=32, train=train, draws=500)
+    answer = answer_of("rns", context, train)
+    allowed = context.pool.allowed.numpy()
+    for row in range(500):
+        circle = (row + np.arange(32)) % 32
+        expected = circle[allowed[row, circle]][:1].tolist() or [0]
+        assert answer.columns[row].numpy().tolist() == expected
+    assert 0.1 < answer.weights.numpy().mean() < 0.98
 
 
 @pytest.mark.parametrize("user", range(NUM_USERS))
@@ -135,7 +157,20 @@ def test_pns_has_no_negative_when_all_its_draws_are_positives() -> None:
     mass = train.popularity**0.75 / (train.popularity**0.75).sum()
     context = context_for(0, width=1, train=train)
     weights = answer_of("pns", context, train).weights.numpy()
-    assert_share(weights == 0, mass[train.row(0)].sum() ** 4)
+    assert_share(weights == 0, mass[train.row(0)].sum() ** enough_tries(train, mass))
+
+
+@pytest.mark.parametrize(
+    ("masses_of_users", "expected"),
+    [((0.0005,), 1), ((0.002,), 2), ((0.09,), 3), ((0.11,), 4), ((0.9,), 8), ((0.0, 0.1), 3)],
+)
+def test_tries_are_as_many_as_leave_one_example_in_a_thousand(
+    masses_of_users: tuple[float, ...], expected: int
+) -> None:
+    """Each user has one item of that mass, and the last item, of all that is left, nobody's."""
+    liked = np.eye(len(masses_of_users), len(masses_of_users) + 1, dtype=bool)
+    mass = np.array([*masses_of_users, 1 - sum(masses_of_users)])
+    assert enough_tries(from_dense(liked), mass) == expected
 
 
 def masses() -> dict[str, np.ndarray]:

@@ -123,30 +123,45 @@ def test_the_shape_is_static_in_a_graph_and_the_batch_may_be_open() -> None:
     assert function.get_concrete_function(*specs).outputs[0].shape.as_list() == [None, 7]
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        np.arange(0),
-        np.arange(1),
-        np.arange(5000),
-        np.arange(3000) << 40,  # the low bits of all of them are alike
-        np.array([0, 2**62, 2**63 - 1]),
-    ],
-    ids=["none", "one", "consecutive", "multiples of 2^40", "the largest"],
-)
-def test_the_table_holds_each_key_in_one_of_its_two_slots(keys: np.ndarray) -> None:
-    slots, multipliers, bits = build_cuckoo_table(keys.astype(np.int64))
-    assert len(slots) == 2**bits
-    assert len(keys) <= 0.4 * len(slots)
-    np.testing.assert_array_equal(np.sort(slots[slots >= 0]), keys)
-    for key in keys.tolist():
-        # Multiplicative hashing: the top `bits` bits of the low 64 of key * multiplier.
-        places = [(key * int(m) % 2**64) >> (64 - bits) for m in multipliers]
-        assert key in slots[places]
+TABLES = {
+    "none": (np.arange(0), 7),
+    "one": (np.arange(1), 1),
+    "all there are": (np.arange(5000), 5000),
+    "consecutive": (np.arange(5000), 10**6),
+    "tags of 32 bits": (np.arange(5000) * 799_999, 2**32),
+    "tags of 64 bits": (np.arange(3000) << 40, 2**55),  # the low bits of all keys are alike
+    "the largest": (np.array([0, 2**62, 2**63 - 1]), 2**63),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_holds_each_key_in_one_of_its_two_slots_and_no_other(name: str) -> None:
+    keys, most = TABLES[name]
+    table = build_cuckoo_table(keys.astype(np.int64), most)
+    assert len(keys) <= 0.4 * table.tags.size
+    held = []
+    for side, multiplier in enumerate(table.multipliers.tolist()):
+        width = (table.slots - 1).bit_length() + table.tag_bits
+        # The one key whose hash, modulo 2^width, is the slot and the tag, by the inverse of
+        # the multiplier; an empty slot's tag contradicts the slot.
+        tags = table.tags[side].astype(object)
+        low = 2 ** (8 * table.tags.itemsize)
+        for slot, tag in enumerate(tags):
+            hashed = (slot << table.tag_bits) + tag % 2**table.tag_bits
+            if (hashed - tag) % min(low, 2**width) == 0:
+                held.append(hashed * pow(multiplier, -1, 2**width) % 2**width)
+    assert sorted(held) == keys.tolist()
+
+
+def test_keys_of_32_bits_have_tags_of_2_bytes_where_pairs_are_not_rarer_than_1_in_40000() -> None:
+    rng = np.random.default_rng(0)
+    keys = np.unique(rng.integers(0, 2**30, 2**30 // 40_000))
+    table = build_cuckoo_table(keys, 2**30)
+    assert (table.tags.dtype, table.multipliers.dtype) == (np.int16, np.int32)
 
 
 def test_an_equal_set_is_built_equally() -> None:
     keys = np.arange(0, 999, 3)
-    first, second = build_cuckoo_table(keys), build_cuckoo_table(keys)
-    np.testing.assert_array_equal(first[0], second[0])
-    assert first[1:] == second[1:]
+    first, second = build_cuckoo_table(keys, 999), build_cuckoo_table(keys, 999)
+    np.testing.assert_array_equal(first.tags, second.tags)
+    np.testing.assert_array_equal(first.multipliers, second.multipliers)

@@ -34,10 +34,10 @@ from autosample_tf.samplers.contract import Context, Feedback, Negatives, Sample
 from autosample_tf.sampling import Step, make_context
 
 # With each registered sampler also what its other options reach.
-SPECS = [*small_specs(), "rns:pooled=True", "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",
+SPECS = [*small_specs(), "rns:exact=True", "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",
          "softmax-dns:pool=6,temperature=0.01", "softmax-dns:pool=6,relative=True",
          "curriculum:pool=6,rising=True", "warp:pool=6,k=2,positives=4"]  # fmt: skip
-WIDTH = 8
+WIDTH = 32  # a pool that `rns` draws from
 
 # Those whose answer hangs on `Draws.uniform`; the others read integers alone.
 EVERYBODY = np.arange(NUM_USERS)

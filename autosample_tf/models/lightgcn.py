@@ -72,7 +72,7 @@ class LightGCN(MF):
         return tf.reduce_mean(layers, axis=-2)
 
     def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
-        return users[..., None, :]
+        return tf.expand_dims(users, -2)
 
     def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
         return half_squared_norm(tf.gather(self.user_table, ids))

@@ -26,9 +26,8 @@ from autosample_tf.samplers.contract import (
     Sampler,
     state_variable,
 )
+from autosample_tf.samplers.popularity import enough_tries, power_of_popularity
 from autosample_tf.samplers.selection import check_above_0, draw_columns, first_allowed
-
-_TRIES = 8  # draws an example may use up on positives, which stand high where the user likes
 
 
 class AOBPR(Sampler):
@@ -41,7 +40,7 @@ class AOBPR(Sampler):
     card = Card(
         name="aobpr",
         formula="q(f | u) ~ |e_uf| std_f, q(rank r) ~ exp(-r / mean_rank), item r of factor f",
-        cost="8 draws and look-ups; all factors sorted every items * log2(items) examples",
+        cost="2 to 8 draws and look-ups; all factors sorted every items * log2(items) examples",
         source="Rendle & Freudenthaler, WSDM 2014",
         defaults={"mean_rank": "WrapRec's and LibRec's implementations; the paper's was not seen"},
     )
@@ -51,7 +50,11 @@ class AOBPR(Sampler):
         self.mean_rank = check_above_0("aobpr's mean_rank", mean_rank, finite=True)
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._num_items = feedback.train.num_items
+        train = feedback.train
+        self._num_items = train.num_items
+        # What stands high in a factor that the user likes is about as often the user's as
+        # what is drawn by popularity.
+        self._tries = enough_tries(train, power_of_popularity(train.popularity, 1.0))
         rng = np.random.default_rng(0)
         orders = np.tile(np.arange(self._num_items, dtype=np.int32), (dim, 1))
         self._orders = state_variable(rng.permuted(orders, axis=1), "orders")
@@ -59,8 +62,8 @@ class AOBPR(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         users = tf.stop_gradient(context.user_embeddings)
-        uniform = context.draws.uniform(f"{self.spec}/factor", _TRIES)
-        factors = draw_columns(tf.abs(users) * self._spreads, uniform)  # [batch, _TRIES]
+        uniform = context.draws.uniform(f"{self.spec}/factor", self._tries)
+        factors = draw_columns(tf.abs(users) * self._spreads, uniform)  # [batch, tries]
         ranks = self._draw_ranks(context)
         reversed_ = tf.gather(users, factors, batch_dims=1) < 0
         places = tf.where(reversed_, self._num_items - 1 - ranks, ranks)
@@ -81,8 +84,8 @@ class AOBPR(Sampler):
         tf.cond(context.draws.step % every == 0, renew, lambda: tf.constant(False))
 
     def _draw_ranks(self, context: Context) -> tf.Tensor:
-        """[batch, _TRIES] int32 in [0, num_items), geometric: the inverse of their sums."""
-        uniform = context.draws.uniform(f"{self.spec}/rank", _TRIES)
+        """[batch, tries] int32 in [0, num_items), geometric: the inverse of their sums."""
+        uniform = context.draws.uniform(f"{self.spec}/rank", self._tries)
         within = -math.expm1(-self._num_items / self.mean_rank)
         ranks = -self.mean_rank * tf.math.log1p(-uniform * within)
         return tf.minimum(tf.cast(ranks, tf.int32), self._num_items - 1)

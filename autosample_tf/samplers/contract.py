@@ -107,6 +107,8 @@ class Context:
       draws: stateless random numbers; use the own spec as the stream's name.
       is_positive: (users [batch], items [batch, n]) to [batch, n] bool: train positives.
       embed: items [...] to [..., dim], with gradient.
+      embed_pool: columns of the pool [batch, n] int32 to their items' representations
+        [batch, n, dim], with gradient; no look-up.
       score: (users [..., dim], items [..., dim]) to [...].
       loss: (positive scores [batch], negative scores [batch, n]) to [batch, n].
       layers: makes the `Layers`; costs look-ups in every layer, once a step.
@@ -123,6 +125,7 @@ class Context:
     draws: Draws
     is_positive: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     embed: Callable[[tf.Tensor], tf.Tensor]
+    embed_pool: Callable[[tf.Tensor], tf.Tensor]
     score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     layers: Callable[[], Layers]
@@ -140,7 +143,7 @@ class Negatives:
         items' own, gathered once for all samplers.
       scale: [batch] factor on the example's loss (WARP's rank weight); None: 1.
       columns: [batch, n] int32, where in the step's pool the items stand, if they are from
-        it as they are: they are scored already then, and cost nothing more. None: they
+        it: as they are, they are scored already then, and cost nothing more. None: they
         are looked up. Must agree with `items`; a candidate list of one's own is no pool.
       log_q: [batch, n], log of the probability with which each was drawn; None: unknown.
       auxiliary_loss: a scalar that the sampler trains for itself, a mean over this

@@ -103,16 +103,16 @@ class DENS(Sampler):
     def sample(self, context: Context) -> Negatives:
         pool, layers = context.pool.first(self.pool), context.layers()
         self._check_width(layers)
-        items = self._choose(context, pool, layers)  # [batch, layers]
-        chosen = own_layers(layers, items)
+        columns = self._choose(context, pool, layers)  # [batch, layers]
+        chosen = own_layers(context, pool, columns)
         contrast = self._contrast(context, layers, chosen)
         has_negative = row_weight(pool.allowed)[:, 0]
         auxiliary = self.gamma * auxiliary_mean(context, contrast, has_negative)
-        answer = synthesized(context, pool, items, chosen)
+        answer = synthesized(context, pool, columns, chosen)
         return dataclasses.replace(answer, auxiliary_loss=auxiliary)
 
     def _choose(self, context: Context, pool: Pool, layers: Layers) -> tf.Tensor:
-        """In each layer the candidate chosen: items [batch, layers]."""
+        """In each layer the candidate chosen: columns [batch, layers]."""
         users, positives = tf.stop_gradient(layers.users), tf.stop_gradient(layers.positives)
         candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
         relevant = self._relevant_in_positives(users, positives)[:, None]

@@ -42,11 +42,11 @@ class DINS(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         pool, layers = context.pool.first(self.pool), context.layers()
-        items = hardest_of_each_layer(context, pool)  # [batch, layers]
-        hardest = own_layers(layers, items)
+        columns = hardest_of_each_layer(context, pool)  # [batch, layers]
+        hardest = own_layers(context, pool, columns)
         weight = mixing_weight(layers.queries, hardest, layers.positives, self.alpha)
         mixed = (1.0 - weight) * layers.positives + weight * hardest
-        return synthesized(context, pool, items, mixed)
+        return synthesized(context, pool, columns, mixed)
 
 
 def mixing_weight(

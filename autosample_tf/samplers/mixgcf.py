@@ -40,7 +40,8 @@ class MixGCF(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         pool, layers = context.pool.first(self.pool), context.layers()
-        items = hardest_of_each_layer(context, pool)  # [batch, layers]
-        share = context.draws.uniform(self.spec, items.shape[1])[:, :, None]
-        mixed = share * layers.positives + (1.0 - share) * own_layers(layers, items)
-        return synthesized(context, pool, items, mixed)
+        columns = hardest_of_each_layer(context, pool)  # [batch, layers]
+        share = context.draws.uniform(self.spec, columns.shape[1])[:, :, None]
+        hardest = own_layers(context, pool, columns)
+        mixed = share * layers.positives + (1.0 - share) * hardest
+        return synthesized(context, pool, columns, mixed)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool
-from autosample_tf.samplers.selection import one_hardest, row_weight
+from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool
+from autosample_tf.samplers.selection import row_weight
 
 
 def hardest_of_each_layer(context: Context, pool: Pool) -> tf.Tensor:
-    """In each layer the allowed candidate that scores best there: items [batch, layers]."""
+    """In each layer the allowed candidate that scores best there: columns [batch, layers]."""
     layers = context.layers()
     if layers.positives.shape[1] == 1:  # the layer's scores are the model's
-        return one_hardest(pool).items
+        return tf.argmax(pool.scores, axis=1, output_type=tf.int32)[:, None]
     candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
     queries = tf.stop_gradient(layers.queries)[:, None]  # [batch, 1, layers or 1, width]
     return best_by_layer(pool, tf.reduce_sum(queries * candidates, axis=-1))
@@ -20,26 +20,34 @@ def hardest_of_each_layer(context: Context, pool: Pool) -> tf.Tensor:
 
 def best_by_layer(pool: Pool, merits: tf.Tensor) -> tf.Tensor:
     """In each layer the allowed candidate of the greatest merit: [batch, n, layers] to
-    items [batch, layers]."""
+    columns [batch, layers]."""
     merits = tf.where(pool.allowed[:, :, None], merits, LOWEST)
-    best = tf.argmax(merits, axis=1, output_type=tf.int32)  # [batch, layers]
-    return tf.gather(pool.items, best, batch_dims=1)
+    return tf.argmax(merits, axis=1, output_type=tf.int32)
 
 
-def own_layers(layers: Layers, items: tf.Tensor) -> tf.Tensor:
-    """The l-th layer of the l-th item: items [batch, layers] to [batch, layers, width]."""
-    each = [layers.embed(items[:, layer])[:, layer] for layer in range(items.shape[1])]
+def own_layers(context: Context, pool: Pool, columns: tf.Tensor) -> tf.Tensor:
+    """The l-th layer of the item in the l-th column: [batch, layers] to [batch, layers, width]."""
+    layers, num_layers = context.layers(), columns.shape[1]
+    if num_layers == 1:
+        return context.embed_pool(columns)
+    items = tf.gather(pool.items, columns, batch_dims=1)
+    each = [layers.embed(items[:, layer])[:, layer] for layer in range(num_layers)]
     return tf.stack(each, axis=1)
 
 
-def synthesized(context: Context, pool: Pool, items: tf.Tensor, mixed: tf.Tensor) -> Negatives:
+def synthesized(context: Context, pool: Pool, columns: tf.Tensor, mixed: tf.Tensor) -> Negatives:
     """One negative an example, its layers given; it stands for the item of the first.
 
     Args:
       context: the step.
       pool: that the items are from.
-      items: [batch, layers].
+      columns: [batch, layers].
       mixed: [batch, layers, width].
     """
-    embeddings = context.layers().combine(mixed)[:, None, :]
-    return Negatives(items[:, :1], row_weight(pool.allowed), embeddings=embeddings)
+    first = columns[:, :1]
+    return Negatives(
+        tf.gather(pool.items, first, batch_dims=1),
+        row_weight(pool.allowed),
+        columns=first,
+        embeddings=tf.expand_dims(context.layers().combine(mixed), 1),
+    )

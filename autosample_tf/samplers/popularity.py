@@ -14,12 +14,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.interactions import Interactions
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_at_least_0, first_allowed
 
-# Draws an example may use up on positives: a user whose items make up a tenth of all
-# popularity is left without a negative in one step of 10^4.
-_TRIES = 4
+_MOST_TRIES = 8
 
 
 class PNS(Sampler):
@@ -33,7 +32,7 @@ class PNS(Sampler):
     card = Card(
         name="pns",
         formula="q(j | u) ~ popularity_j^alpha over the user's unobserved items",
-        cost="4 draws and look-ups",
+        cost="2 to 8 draws and look-ups, more in denser data",
         source="the noise distribution of Mikolov et al., NIPS 2013",
         defaults={"alpha": "Mikolov et al."},
     )
@@ -45,16 +44,17 @@ class PNS(Sampler):
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.train
         mass = power_of_popularity(train.popularity, self.alpha)
+        self._tries = enough_tries(train, mass)
         kept, alias = alias_table(mass)
         self._kept, self._alias = tf.constant(kept, tf.float32), tf.constant(alias)
-        observed = np.bincount(train.users, weights=mass[train.items], minlength=train.num_users)
+        observed = observed_mass(train, mass)
         self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
         self._log_unobserved = tf.constant(np.log(np.maximum(1 - observed, 1e-12)), tf.float32)
 
     def sample(self, context: Context) -> Negatives:
         num_items = self._kept.shape[0]
-        column = context.draws.integers(f"{self.spec}/column", _TRIES, num_items)
-        uniform = context.draws.uniform(f"{self.spec}/side", _TRIES)
+        column = context.draws.integers(f"{self.spec}/column", self._tries, num_items)
+        uniform = context.draws.uniform(f"{self.spec}/side", self._tries)
         items = tf.where(
             uniform < tf.gather(self._kept, column), column, tf.gather(self._alias, column)
         )
@@ -69,6 +69,23 @@ def power_of_popularity(popularity: np.ndarray, alpha: float) -> np.ndarray:
     share = popularity / popularity.max()  # at most 1: no power of it overflows
     mass = np.where(popularity > 0, share.astype(np.float64) ** alpha, 0.0)
     return mass / mass.sum()
+
+
+def observed_mass(train: Interactions, mass: np.ndarray) -> np.ndarray:
+    """[num_users]: what the items of each user's train pairs come to, of mass [num_items]."""
+    return np.bincount(train.users, weights=mass[train.items], minlength=train.num_users)
+
+
+def enough_tries(train: Interactions, mass: np.ndarray) -> int:
+    """How many draws in proportion to mass [num_items] an example may use up on positives.
+
+    So many that at most one example in a thousand has no negative in a step, but 8 at most.
+    """
+    is_positive = observed_mass(train, mass)[train.users]  # of one draw of each example
+    for tries in range(1, _MOST_TRIES):
+        if np.mean(is_positive**tries) <= 1e-3:
+            return tries
+    return _MOST_TRIES
 
 
 def alias_table(mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

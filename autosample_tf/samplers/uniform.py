@@ -1,11 +1,11 @@
 """Random negative sampling: every unobserved item of the user is as likely.
 
 Rendle et al., "BPR", UAI 2009 (section 4: bootstrap sampling of triples with a uniform
-negative). Two forms of the same law. The exact one rejects nothing: it draws a rank among
+negative). Two ways to the same law. The exact one rejects nothing: it draws a rank among
 the unobserved items and finds the item of that rank by binary search in the user's
-positives. The pooled one takes the first of the step's shared candidates that is no
-positive, which is uniform over the unobserved items, too; once in a while all are positives,
-and rows of a block then mostly have the same negative.
+positives. Where other samplers have made the step a pool, its candidates are uniform draws
+that cost nothing more: the negative is one of those that is no positive. Rows that share
+their candidates begin to look at different ones.
 """
 
 from __future__ import annotations
@@ -14,35 +14,33 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import first_column, from_pool
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
+from autosample_tf.samplers.selection import from_pool
 
-# Candidates an example may use up on positives: a user with a tenth of the catalogue is
-# left without a negative in one step of 10^8.
-_POOL = 8
+# Candidates that an example may use up on positives: a user with half of the catalogue is
+# left without a negative in one step of 10^9.
+_ENOUGH = 32
 
 
 class RNS(Sampler):
     """Uniform over the user's unobserved items.
 
     Args:
-      pooled: take the first of 8 shared candidates that is no positive, instead of an item
-        by its rank: nothing to look up where other samplers have a pool anyway, but less
-        varied.
+      exact: draw by rank even where the step has a pool of at least 32 candidates, so that
+        no two examples share a draw.
     """
 
     card = Card(
         name="rns",
         formula="q(j | u) = 1 / |unobserved by u|",
-        cost="log2(most positives of a user) look-ups; pooled: 8",
+        cost="none beside samplers with a pool; else log2(most positives of a user) look-ups",
         source="Rendle et al., BPR, UAI 2009",
-        defaults={"pooled": "ours: more varied"},
+        defaults={"exact": "ours: the same law at less cost"},
     )
 
-    def __init__(self, pooled: bool = False):
+    def __init__(self, exact: bool = False):
         super().__init__()
-        self.pooled = pooled
-        self.pool = _POOL if pooled else 0
+        self.exact = exact
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._unobserved = Unobserved(feedback.train)
@@ -50,13 +48,24 @@ class RNS(Sampler):
     def sample(self, context: Context) -> Negatives:
         counts = tf.gather(self._unobserved.counts, context.users)
         log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
-        if self.pooled:
-            pool = context.pool.first(_POOL)
-            return from_pool(pool, first_column(pool.allowed), log_q)
+        if not self.exact and context.pool.items.shape[1] >= _ENOUGH:
+            return from_pool(context.pool, _any_allowed(context.pool, context), log_q)
         uniform = context.draws.uniform(self.spec, 1, dtype=tf.float64)[:, 0]
         ranks = tf.cast(uniform * tf.cast(counts, tf.float64), tf.int32)
         items = self._unobserved.item_of_rank(context.users, ranks)[:, None]
         return Negatives(items, tf.cast(counts > 0, tf.float32)[:, None], log_q=log_q)
+
+
+def _any_allowed(pool: Pool, context: Context) -> tf.Tensor:
+    """[batch] int32: the first allowed column from the row's own on, in a circle; or 0.
+
+    Candidates are independent uniform draws, so in whatever order they are looked at, the
+    first that is allowed is uniform over the unobserved items.
+    """
+    width = pool.items.shape[1]
+    distances = (np.arange(width) - np.arange(width)[:, None]) % width  # [from, to]
+    of_rows = tf.gather(tf.constant(distances, tf.int32), context.draws.positions % width)
+    return tf.argmin(tf.where(pool.allowed, of_rows, width), axis=1, output_type=tf.int32)
 
 
 class Unobserved:
