@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from test_autosample_logits import Spy
-from worlds import toy_held_out, toy_model, toy_train
+from worlds import compiled, toy_held_out, toy_model, toy_train
 
 from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
@@ -43,8 +43,7 @@ def build(*samplers: Any, objective: str = "validation") -> AutoSample:
         temperature=1.0,
         logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
     )
-    autosample.compile(tf.keras.optimizers.SGD(0.1, jit_compile=False))
-    return autosample
+    return compiled(autosample, tf.keras.optimizers.SGD(0.1, jit_compile=False))
 
 
 def fit(autosample: AutoSample, **settings: Any) -> dict[str, list[float]]:
@@ -153,7 +152,6 @@ def test_a_restored_search_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> N
     whole.drop(["dns:pool=6"])
     path = tf.train.Checkpoint(autosample=whole).write(str(tmp_path / "checkpoint"))
     resumed = build(*samplers)
-    resumed.optimizer.build(resumed.model.trainable_variables)
     tf.train.Checkpoint(autosample=resumed).read(path).assert_existing_objects_matched()
     resumed.restore_active()
     assert resumed.survivors == whole.survivors == ["rns", "pns:alpha=0.75"]
@@ -179,7 +177,6 @@ def test_a_checkpoint_brings_back_what_a_sampler_has_learned(spec: str, tmp_path
     assert any((now != then).any() for now, then in zip(learned, begun, strict=True))
     path = tf.train.Checkpoint(autosample=whole).write(str(tmp_path / "checkpoint"))
     resumed = build(spec, "rns", objective="uniform")
-    resumed.optimizer.build(resumed.model.trainable_variables)
     tf.train.Checkpoint(autosample=resumed).read(path).assert_existing_objects_matched()
     for variable, value in zip(resumed.samplers[0].variables, learned, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
