@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
-from worlds import make_batch, small_specs, toy_feedback, toy_held_out, toy_model, toy_train
+from worlds import (
+    compiled,
+    make_batch,
+    small_specs,
+    toy_feedback,
+    toy_held_out,
+    toy_model,
+    toy_train,
+)
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.cost import sampler_costs
@@ -19,9 +28,7 @@ def build(samplers: list[str]) -> AutoSample:
         validation=toy_held_out(),
         given=toy_feedback().given,
     )
-    autosample.compile(RowSparseAdam(0.1))
-    autosample.optimizer.build(autosample.model.trainable_variables)
-    return autosample
+    return compiled(autosample, RowSparseAdam(0.1))
 
 
 def batch() -> dict[str, tf.Tensor]:
@@ -41,9 +48,11 @@ def test_one_sampler_alone_has_none() -> None:
     assert sampler_costs(build(["rns"]), batch()) == {}
 
 
-def test_timed_steps_are_taken_back() -> None:
+@pytest.mark.parametrize(
+    "stateful", [("aobpr", "kbgan"), ("nscaching", "adasir"), ("srns", "dens")]
+)
+def test_timed_steps_are_taken_back(stateful: tuple[str, str]) -> None:
     """All that a step changes is as before: parameters, slots, logits, caches, metrics."""
-    stateful = ("aobpr", "nscaching", "srns", "adasir", "kbgan", "dens")
     specs = [spec for spec in small_specs() if spec.partition(":")[0] in stateful]
     assert len(specs) == len(stateful)
     autosample = build(specs)
