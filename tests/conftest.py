@@ -123,6 +123,7 @@ def _searched(dataset: Path, run_dir: Path, *, model: str) -> Path:
         layers=2,
         dim=8,
         samplers=("rns", "dns:pool=8"),
+        time_samplers=False,
         search_epochs=2,
         retrain_epochs=2,
         batch_size=32,
