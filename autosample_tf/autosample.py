@@ -100,7 +100,7 @@ class AutoSample(tfrs.Model):
         total_steps: int | None = None,
         logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
         sampler_optimizer: tf.keras.optimizers.Optimizer | None = None,
-        users_per_pool: int = 16,
+        users_per_pool: int = 32,
         health_every: int = 50,
         seed: int = 0,
     ):

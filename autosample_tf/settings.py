@@ -95,7 +95,7 @@ class Settings:
     temperature: float | None = None
     drop_threshold: float = 0.5
     drop_warmup: int = 4
-    users_per_pool: int = 16
+    users_per_pool: int = 32
     time_samplers: bool = True
     init: str = "search"
     rewind_epoch: int | None = None

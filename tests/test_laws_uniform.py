@@ -8,7 +8,6 @@ import tensorflow as tf
 from laws import (
     DEGREES,
     DRAWS,
-    NUM_ITEMS,
     answer_of,
     assert_frequencies,
     assert_share,
@@ -53,21 +52,21 @@ def test_rns_has_no_negative_where_a_whole_pool_is_of_positives() -> None:
     assert_share(answer.weights.numpy() == 0, (1 - 1 / train.num_items) ** 32)
 
 
-def test_rns_rows_that_share_a_pool_begin_at_columns_of_their_own() -> None:
+def test_rns_rows_that_share_a_pool_look_at_columns_of_their_own_first() -> None:
     """Of a user without positives, who may have any."""
     train = toy_train()
     answer = answer_of("rns", context_for(NEWCOMER, width=40, train=train, draws=100), train)
     np.testing.assert_array_equal(answer.columns[:, 0], np.arange(100) % 40)
 
 
-def test_rns_goes_round_the_pool_to_the_first_unobserved_item() -> None:
+def test_rns_takes_the_first_unobserved_item_where_its_own_is_a_positive() -> None:
     train = toy_train()
     context = context_for(ALL_BUT_ONE, width=32, train=train, draws=500)
     answer = answer_of("rns", context, train)
     allowed = context.pool.allowed.numpy()
     for row in range(500):
-        circle = (row + np.arange(32)) % 32
-        expected = circle[allowed[row, circle]][:1].tolist() or [0]
+        order = np.append(row % 32, np.arange(32))
+        expected = order[allowed[row, order]][:1].tolist() or [0]
         assert answer.columns[row].numpy().tolist() == expected
     assert 0.1 < answer.weights.numpy().mean() < 0.98
 

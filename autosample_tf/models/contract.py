@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ from autosample_tf import require_keras_2
 
 require_keras_2()
 
+_Gradient = Callable[..., Any]
 State = Any  # what one `propagate` hands to the other methods; only the model reads it
 
 
@@ -80,9 +82,19 @@ class Layered(Protocol):
         """
 
 
-def dot_score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+# The gradients of these sums are written out because TensorFlow's own first copy the incoming
+# one along the last axis, which takes as long as the product it is copied for.
+
+
+@tf.custom_gradient
+def dot_score(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
     """The dot product over the last axis, broadcasting over the others."""
-    return tf.reduce_sum(users * items, axis=-1)
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        upstream = tf.expand_dims(upstream, -1)
+        return _sum_to(users, upstream * items), _sum_to(items, upstream * users)
+
+    return tf.reduce_sum(users * items, axis=-1), gradient
 
 
 def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
@@ -90,6 +102,20 @@ def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     return tf.matmul(users, items, transpose_b=True)
 
 
-def half_squared_norm(rows: tf.Tensor) -> tf.Tensor:
+@tf.custom_gradient
+def half_squared_norm(rows: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
     """[..., dim] to [...]."""
-    return 0.5 * tf.reduce_sum(tf.square(rows), axis=-1)
+
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.expand_dims(upstream, -1) * rows
+
+    return 0.5 * tf.reduce_sum(tf.square(rows), axis=-1), gradient
+
+
+def _sum_to(like: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Sums over the axes along which a tensor of the shape of `like` was broadcast."""
+    if like.shape.is_fully_defined() and like.shape == values.shape:
+        return values
+    shape = tf.shape(like)
+    axes = tf.raw_ops.BroadcastGradientArgs(s0=shape, s1=tf.shape(values)).r0
+    return tf.reshape(tf.reduce_sum(values, axes), shape)

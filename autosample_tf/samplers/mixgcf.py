@@ -43,5 +43,5 @@ class MixGCF(Sampler):
         columns = hardest_of_each_layer(context, pool)  # [batch, layers]
         share = context.draws.uniform(self.spec, columns.shape[1])[:, :, None]
         hardest = own_layers(context, pool, columns)
-        mixed = share * layers.positives + (1.0 - share) * hardest
+        mixed = hardest + share * (layers.positives - hardest)
         return synthesized(context, pool, columns, mixed)

@@ -122,8 +122,11 @@ def softmax_weights(logits: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
 
 
 def log_share(shares: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
-    """[batch, 1]: the log of the share of each row's column [batch]; finite where it is 0."""
-    return tf.math.log(tf.maximum(pick(shares, column), 1e-37))
+    """[batch, 1]: the log of what each row's column [batch] has of its row's shares [batch, n];
+    finite where it is 0."""
+    total = tf.reduce_sum(shares, axis=1, keepdims=True)
+    of_column = tf.math.divide_no_nan(pick(shares, column), total)
+    return tf.math.log(tf.maximum(of_column, 1e-37))
 
 
 def draw_columns(shares: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

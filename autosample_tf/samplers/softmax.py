@@ -60,7 +60,7 @@ class SoftmaxDNS(Sampler):
         gaps = pool.scores - tf.reduce_max(pool.scores, axis=1, keepdims=True)  # at most 0
         if self.relative:
             gaps = tf.math.divide_no_nan(gaps, spread_of_allowed(pool.scores, pool))
-        shares = softmax_weights(gaps / self.temperature, pool.allowed)
+        shares = tf.exp(gaps / self.temperature) * tf.cast(pool.allowed, tf.float32)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))
         return from_pool(pool, column, log_share(shares, column))
 

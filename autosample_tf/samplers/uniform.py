@@ -5,7 +5,7 @@ negative). Two ways to the same law. The exact one rejects nothing: it draws a r
 the unobserved items and finds the item of that rank by binary search in the user's
 positives. Where other samplers have made the step a pool, its candidates are uniform draws
 that cost nothing more: the negative is one of those that is no positive. Rows that share
-their candidates begin to look at different ones.
+their candidates look at different ones first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
-from autosample_tf.samplers.selection import from_pool
+from autosample_tf.samplers.selection import first_column, from_pool, pick
 
 # Candidates that an example may use up on positives: a user with half of the catalogue is
 # left without a negative in one step of 10^9.
@@ -57,15 +57,13 @@ class RNS(Sampler):
 
 
 def _any_allowed(pool: Pool, context: Context) -> tf.Tensor:
-    """[batch] int32: the first allowed column from the row's own on, in a circle; or 0.
+    """[batch] int32: the row's own column if it is allowed, else the first that is; or 0.
 
     Candidates are independent uniform draws, so in whatever order they are looked at, the
     first that is allowed is uniform over the unobserved items.
     """
-    width = pool.items.shape[1]
-    distances = (np.arange(width) - np.arange(width)[:, None]) % width  # [from, to]
-    of_rows = tf.gather(tf.constant(distances, tf.int32), context.draws.positions % width)
-    return tf.argmin(tf.where(pool.allowed, of_rows, width), axis=1, output_type=tf.int32)
+    own = tf.cast(context.draws.positions % pool.items.shape[1], tf.int32)
+    return tf.where(pick(pool.allowed, own)[:, 0], own, first_column(pool.allowed))
 
 
 class Unobserved:
