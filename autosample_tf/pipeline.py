@@ -57,7 +57,11 @@ def training_batches(
 
     first_step = first_epoch * steps
     counter = tf.data.Dataset.counter(start=first_step, dtype=tf.int64)
-    return counter.map(batch, num_parallel_calls=1).prefetch(4)
+    options = tf.data.Options()
+    # Nothing is left to tune, and the thread that would may sleep on for as long as an epoch
+    # takes after the last batch, with whoever closes the iterator waiting for it.
+    options.autotune.enabled = False
+    return counter.map(batch, num_parallel_calls=1).prefetch(4).with_options(options)
 
 
 def _shuffled(places: tf.Tensor, num_pairs: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:
