@@ -20,6 +20,7 @@ from laws import (
     unobserved,
     with_pool,
 )
+from scipy import stats
 from worlds import context_of, from_dense, to_dense, toy_train
 
 from autosample_tf.errors import InputError
@@ -69,12 +70,20 @@ def gradient(sampler: Sampler, loss: tf.Tensor, tape: tf.GradientTape) -> np.nda
 
 
 def assert_mean_is(gradients: np.ndarray, exact: np.ndarray) -> None:
-    """That the batches' gradients [batches, entries] have the exact mean, within 3 errors."""
-    error = gradients.std(axis=0, ddof=1) / np.sqrt(len(gradients))
+    """That the batches' gradients [batches, entries] have the exact mean.
+
+    Along the exact gradient within 3 standard errors; in every entry within as many as any of
+    them exceeds in one run of a thousand at most (Bonferroni).
+    """
     assert np.abs(exact).max() > 0.1
+    along = gradients @ exact / np.linalg.norm(exact)
+    error = along.std(ddof=1) / np.sqrt(len(along))
+    assert abs(along.mean() - np.linalg.norm(exact)) < 3 * error
+    error = gradients.std(axis=0, ddof=1) / np.sqrt(len(gradients))
     moves = error > 0
     np.testing.assert_allclose(gradients[:, ~moves].mean(axis=0), exact[~moves], atol=1e-6)
-    assert (np.abs(gradients.mean(axis=0) - exact)[moves] < 3 * error[moves]).all()
+    most = stats.norm.isf(1e-3 / (2 * moves.sum()))
+    assert (np.abs(gradients.mean(axis=0) - exact)[moves] < most * error[moves]).all()
 
 
 # --- the generator
@@ -154,7 +163,7 @@ def test_a_baseline_near_the_rewards_calms_the_gradient() -> None:
     for baseline in (0.0, 1.2, 30.0):
         sampler = built("kbgan:pool=6,dim=2", one_user())
         sampler._baseline.assign(baseline)
-        spread.append(np.stack(list(gradients_of_steps(sampler, 15))).std(axis=0).mean())
+        spread.append(np.stack(list(gradients_of_steps(sampler, 300))).std(axis=0).mean())
     assert spread[1] < spread[0] < spread[2]
 
 
