@@ -99,7 +99,7 @@ def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **opt
         options = resumed_options(run_dir, options)
     settings = chosen_settings(options)
     console = make_console(quiet or as_json)
-    training = load_training()
+    training = load_training(settings.model)
     source = training.Source(chosen_dataset(options), **chosen_source(options))
     run_dir = run_dir or _default_run_dir(Path(source.dataset).stem, settings.model)
     with reporting(console, run_dir) as reporter:
@@ -130,10 +130,10 @@ def retrain(
     if resume:
         options = resumed_options(run_dir, options)
     console = make_console(quiet or as_json)
-    training = load_training()
     from autosample_tf.runs import Run
 
     config = Run.existing(searched).config()
+    training = load_training(config["settings"]["model"])
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
     changes = {k: v for k, v in options.items() if k in SETTING_NAMES and v is not None}
     with reporting(console, run_dir) as reporter:

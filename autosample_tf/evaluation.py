@@ -10,7 +10,9 @@ matrix; and users of like degree share a batch, so that number stays small.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -96,11 +98,19 @@ class Ranker:
         state = tf.nest.map_structure(tf.convert_to_tensor, self._model.propagate())
         catalogue = self._model.items(state, tf.range(self._model.num_items))
         degrees = self._seen.degrees[users]
-        for places, width in _batches_of_like_degree(degrees, self._k, self._model.num_items):
+
+        def rank_batch(places_and_width: tuple[np.ndarray, int]) -> None:
+            places, width = places_and_width
             batch = tf.constant(np.resize(users[places], _USERS_PER_BATCH))  # one shape
             best, best_scores = self._graph(width)(state, catalogue, batch)
             items[places] = best.numpy()[: len(places)]
             scores[places] = best_scores.numpy()[: len(places)]
+
+        batches = _batches_of_like_degree(degrees, self._k, self._model.num_items)
+        # A batch for each core keeps them busier than all cores at one batch, whose top k is
+        # one core's work in part.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            list(threads.map(rank_batch, batches))
         if (cold := degrees == 0).any():
             items[cold] = popularity_ranking(self._seen)[: self._k]
             scores[cold] = self._seen.popularity[items[cold]]
