@@ -10,6 +10,7 @@ searched; the same with equal weights for good. Writes `benchmarks/results/stand
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import sys
 from typing import Any
@@ -22,6 +23,7 @@ from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.splits import with_validation
 
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as `autosample-tf search` on two cores
 STEPS, ROUNDS, BATCH_SIZE = 320, 11, 2048
 CASES: dict[str, dict[str, Any]] = {
     "dns:pool=32 alone": {"samplers": ("dns:pool=32",)},
