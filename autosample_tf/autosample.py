@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -135,6 +136,15 @@ class AutoSample(tfrs.Model):
             name="sampler_losses", shape=(len(self.samplers),)
         )
         self.built = True
+
+    def compile(self, optimizer: Any, **options: Any) -> None:
+        """As Keras', and the optimizer has its slots at once.
+
+        `fit` then traces a step once; else once to make them and again to use them.
+        """
+        super().compile(optimizer=optimizer, **options)
+        if self.model.built:  # else its variables are not known yet
+            self.optimizer.build(self.model.trainable_variables)
 
     @property
     def specs(self) -> list[str]:

@@ -24,6 +24,7 @@ from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
 
 _USERS_PER_BATCH = 128  # score blocks that stay in cache: larger ones are slower
+_MOST_BATCHES_AT_ONCE = 4  # each holds a score of every item: memory grows with them
 _ITEMS_PER_BLOCK = 64
 METRICS = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 
@@ -109,7 +110,7 @@ class Ranker:
         batches = _batches_of_like_degree(degrees, self._k, self._model.num_items)
         # A batch for each core keeps them busier than all cores at one batch, whose top k is
         # one core's work in part.
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_BATCHES_AT_ONCE)) as threads:
             list(threads.map(rank_batch, batches))
         if (cold := degrees == 0).any():
             items[cold] = popularity_ranking(self._seen)[: self._k]

@@ -233,7 +233,6 @@ def _fit(
     autosample.compile(
         optimizer=_optimizer(settings), steps_per_execution=min(steps, _STEPS_PER_CALL)
     )
-    autosample.optimizer.build(autosample.model.trainable_variables)
     back_up = BackUp(autosample, folder)
     history = History(folder / "history.csv")
     done = back_up.restore()

@@ -46,10 +46,7 @@ def load_training(model: str | None = None) -> ModuleType:
       model: what will be trained, so that TensorFlow's threads suit it.
     """
     autosample_tf.require_keras_2()
-    if model == "mf" and os.cpu_count() == 2:
-        # A step of MF is hundreds of short operations: two at a time on a core each take a
-        # quarter less than one at a time on both. Products with a graph are better cut.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    suit_threads(model)
     with native_messages_off():
         import tensorflow as tf
 
@@ -58,6 +55,14 @@ def load_training(model: str | None = None) -> ModuleType:
         tf.config.list_logical_devices()  # where CUDA says what it lacks
     tf.get_logger().setLevel("ERROR")
     return training
+
+
+def suit_threads(model: str | None) -> None:
+    """Sets how TensorFlow, which must not have begun, shares a small machine's cores."""
+    if model == "mf" and os.cpu_count() == 2:
+        # A step of MF is hundreds of short operations: two at a time on a core each take a
+        # quarter less than one at a time on both. Products with a graph are better cut.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 
 def make_console(quiet: bool) -> Console:

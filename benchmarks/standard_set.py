@@ -10,7 +10,6 @@ searched; the same with equal weights for good. Writes `benchmarks/results/stand
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 from typing import Any
@@ -22,8 +21,8 @@ import autosample_tf
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.splits import with_validation
+from autosample_tf.terminal import suit_threads
 
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # as `autosample-tf search` on two cores
 STEPS, ROUNDS, BATCH_SIZE = 320, 11, 2048
 CASES: dict[str, dict[str, Any]] = {
     "dns:pool=32 alone": {"samplers": ("dns:pool=32",)},
@@ -34,6 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def main(path: str) -> None:
     """Times the steps and writes medians and ratios to the first case, round by round."""
+    suit_threads("mf")  # as `autosample-tf search` does
     data = with_validation(autosample_tf.load(path), 0.1, seed=0)
     seen_on = machine()
     trained = {}

@@ -19,7 +19,6 @@ from worlds import (
     NUM_USERS,
     WHOLE_CATALOGUE,
     Batch,
-    compiled,
     make_batch,
     small_specs,
     toy_feedback,
@@ -66,7 +65,7 @@ def build(kind: str, samplers: list[Any], **settings: Any) -> AutoSample:
 def take_step(autosample: AutoSample, batch: Batch, optimizer: Any = None) -> dict[str, Any]:
     """One step as `fit` takes it, in a graph."""
     if optimizer is not None:
-        compiled(autosample, optimizer)
+        autosample.compile(optimizer)
     history = autosample.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0)
     return {name: values[0] for name, values in history.history.items()}
 
@@ -104,7 +103,7 @@ def check_step_of_sgd(kind: str, samplers: list[Any], specs: list[str], **settin
     autosample = build(kind, samplers, weights=uneven_weights(specs), **settings)
     batch, before = masked_and_padded_batch(), parameters(autosample.model)
     loss, gradient = oracle_of(autosample, batch).loss_and_gradient(before)
-    compiled(autosample, sgd(0.5))
+    autosample.compile(sgd(0.5))
     whole = len(specs) == len(small_specs()) and autosample.l2 > 0
     step = take_step if whole else AutoSample.train_step
     logs = step(autosample, batch)
@@ -191,7 +190,7 @@ def rows_in(step: Step) -> np.ndarray:
 def test_two_steps_of_row_sparse_adam_are_adam_on_the_touched_rows(kind: str) -> None:
     rate, beta_1, beta_2, epsilon = 0.05, 0.9, 0.999, 1e-8
     autosample = build(kind, ["rns", "dns:pool=6"])
-    compiled(autosample, RowSparseAdam(rate, beta_1, beta_2, epsilon))
+    autosample.compile(RowSparseAdam(rate, beta_1, beta_2, epsilon))
     expected = parameters(autosample.model)
     mean, square = np.zeros_like(expected), np.zeros_like(expected)
     for step in range(2):
@@ -229,7 +228,7 @@ def test_a_python_call_in_the_graph_would_be_seen() -> None:
 
 def ops_of_a_step(autosample: AutoSample) -> set[str]:
     """The types of all ops of the training step, those of its functions among them."""
-    compiled(autosample, sgd())
+    autosample.compile(sgd())
     batch = {
         name: tf.TensorSpec(tensor.shape, tensor.dtype)
         for name, tensor in masked_and_padded_batch().items()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from test_autosample_logits import Spy
-from worlds import compiled, toy_held_out, toy_model, toy_train
+from worlds import toy_held_out, toy_model, toy_train
 
 from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
@@ -43,7 +43,8 @@ def build(*samplers: Any, objective: str = "validation") -> AutoSample:
         temperature=1.0,
         logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
     )
-    return compiled(autosample, tf.keras.optimizers.SGD(0.1, jit_compile=False))
+    autosample.compile(tf.keras.optimizers.SGD(0.1, jit_compile=False))
+    return autosample
 
 
 def fit(autosample: AutoSample, **settings: Any) -> dict[str, list[float]]:

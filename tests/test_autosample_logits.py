@@ -14,7 +14,6 @@ from worlds import (
     NUM_USERS,
     WHOLE_CATALOGUE,
     Batch,
-    compiled,
     from_dense,
     make_batch,
     small_specs,
@@ -56,7 +55,8 @@ def build(samplers: list[str], objective: str, *, kind: str = "mf", **settings: 
         given=toy_feedback().given,
         **settings,
     )
-    return compiled(autosample, sgd(0.1))
+    autosample.compile(sgd(0.1))
+    return autosample
 
 
 def logits_gradient(step: Step, rows0: np.ndarray, temperature: float) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_joint_ends_at_the_easiest_sampler() -> None:
         temperature=1.0,
         logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
     )
-    compiled(autosample, tf.keras.optimizers.Adam(0.02, jit_compile=False))
+    autosample.compile(tf.keras.optimizers.Adam(0.02, jit_compile=False))
     batches = training_batches(train, 64, seed=0)
     history = autosample.fit(batches, steps_per_epoch=50, epochs=4, verbose=0).history
     assert history["loss/rns"][-1] < history["loss/dns:pool=16"][-1]

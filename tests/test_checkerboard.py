@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from worlds import compiled, from_dense, small_specs
+from worlds import from_dense, small_specs
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.evaluation import Ranker
@@ -46,7 +46,7 @@ def train_on(
         l2=0.02,
     )
     adam = tf.keras.optimizers.Adam(0.02, jit_compile=False)
-    compiled(autosample, adam, steps_per_execution=50)
+    autosample.compile(adam, steps_per_execution=50)
     autosample.fit(training_batches(train, 256, seed=0), steps_per_epoch=steps, verbose=0)
     return autosample
 
@@ -96,16 +96,19 @@ def test_on_a_small_board_a_hard_sampler_punishes_the_withheld_item() -> None:
     negative. Uniform draws hit it 1 time in 11 and leave it where similar users put it.
     """
     train, withheld = checkerboard(20, 20)
-    firsts, leads = {}, {}
-    for spec in ("rns", "dns:pool=128"):
-        model = MF(20, 20, dim=16)
-        train_on(model, train, [spec], steps=200)
-        firsts[spec] = int((ranks_of(withheld, model, train) == 1).sum())
-        leads[spec] = leads_of(withheld, model, train)
-    assert firsts["rns"] == 20
-    assert firsts["dns:pool=128"] < 20
-    assert leads["rns"].min() > 0.5
-    assert leads["dns:pool=128"].max() < 0.2
+    punished = []
+    for seed in range(4):  # level with the disliked items, it is first by chance for some
+        firsts, leads = {}, {}
+        for spec in ("rns", "dns:pool=128"):
+            model = MF(20, 20, dim=16, seed=seed)
+            train_on(model, train, [spec], steps=200)
+            firsts[spec] = int((ranks_of(withheld, model, train) == 1).sum())
+            leads[spec] = leads_of(withheld, model, train)
+        assert firsts["rns"] == 20
+        assert leads["rns"].min() > 0.5
+        assert leads["dns:pool=128"].max() < 0.2
+        punished.append(firsts["dns:pool=128"])
+    assert np.mean(punished) <= 16
 
 
 def test_ranks_that_liked_items_hold_leave_a_factor_sampler_without_negatives() -> None:

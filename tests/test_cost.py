@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from worlds import (
-    compiled,
     make_batch,
     small_specs,
     toy_feedback,
@@ -28,7 +27,8 @@ def build(samplers: list[str]) -> AutoSample:
         validation=toy_held_out(),
         given=toy_feedback().given,
     )
-    return compiled(autosample, RowSparseAdam(0.1))
+    autosample.compile(RowSparseAdam(0.1))
+    return autosample
 
 
 def batch() -> dict[str, tf.Tensor]:

@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
-from worlds import compiled, toy_held_out, toy_model, toy_train  # noqa: E402
+from worlds import toy_held_out, toy_model, toy_train  # noqa: E402
 
 from autosample_tf.autosample import AutoSample  # noqa: E402
 from autosample_tf.pipeline import training_batches  # noqa: E402
@@ -67,7 +67,7 @@ def steps(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[s
             logits_optimizer=sgd(0.5, jit_compile=False),
             sampler_optimizer=sgd(0.5, jit_compile=False),
         )
-        compiled(autosample, sgd(0.5, jit_compile=False))
+        autosample.compile(sgd(0.5, jit_compile=False))
     own = samplers_variables(autosample)
     begin = [flat([variable]) for variable in own]
     batches = training_batches(toy_train(), 8, seed=0)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.autosample import AutoSample
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses import bpr
 from autosample_tf.membership import PairSet
@@ -77,14 +75,6 @@ def small_specs(pool: int = 6) -> list[str]:
         options = inspect.signature(own).parameters
         specs.append(own(**{name: v for name, v in smaller.items() if name in options}).spec)
     return specs
-
-
-def compiled(autosample: AutoSample, optimizer: Any, **options: Any) -> AutoSample:
-    """Compiled as a run's stage does it: an optimizer that has its slots lets `fit` trace the
-    step once, where else it is traced to make them and a second time to use them."""
-    autosample.compile(optimizer, **options)
-    autosample.optimizer.build(autosample.model.trainable_variables)
-    return autosample
 
 
 def make_batch(

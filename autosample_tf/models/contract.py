@@ -27,6 +27,7 @@ class Recommender(Protocol):
     num_users: int
     num_items: int
     dim: int
+    built: bool
     trainable_variables: list[tf.Variable]
 
     def propagate(self) -> State:

@@ -40,7 +40,7 @@ class AOBPR(Sampler):
     card = Card(
         name="aobpr",
         formula="q(f | u) ~ |e_uf| std_f, q(rank r) ~ exp(-r / mean_rank), item r of factor f",
-        cost="2 to 8 draws and look-ups; all factors sorted every items * log2(items) examples",
+        cost="1 to 8 draws and look-ups; all factors sorted every items * log2(items) examples",
         source="Rendle & Freudenthaler, WSDM 2014",
         defaults={"mean_rank": "WrapRec's and LibRec's implementations; the paper's was not seen"},
     )

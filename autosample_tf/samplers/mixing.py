@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 
 from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool
-from autosample_tf.samplers.selection import row_weight
+from autosample_tf.samplers.selection import from_pool, one_hardest
 
 
 def hardest_of_each_layer(context: Context, pool: Pool) -> tf.Tensor:
     """In each layer the allowed candidate that scores best there: columns [batch, layers]."""
     layers = context.layers()
     if layers.positives.shape[1] == 1:  # the layer's scores are the model's
-        return tf.argmax(pool.scores, axis=1, output_type=tf.int32)[:, None]
+        return one_hardest(pool).columns
     candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
     queries = tf.stop_gradient(layers.queries)[:, None]  # [batch, 1, layers or 1, width]
     return best_by_layer(pool, tf.reduce_sum(queries * candidates, axis=-1))
@@ -44,10 +46,5 @@ def synthesized(context: Context, pool: Pool, columns: tf.Tensor, mixed: tf.Tens
       columns: [batch, layers].
       mixed: [batch, layers, width].
     """
-    first = columns[:, :1]
-    return Negatives(
-        tf.gather(pool.items, first, batch_dims=1),
-        row_weight(pool.allowed),
-        columns=first,
-        embeddings=tf.expand_dims(context.layers().combine(mixed), 1),
-    )
+    embeddings = tf.expand_dims(context.layers().combine(mixed), 1)
+    return dataclasses.replace(from_pool(pool, columns[:, 0]), embeddings=embeddings)

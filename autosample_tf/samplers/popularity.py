@@ -32,7 +32,7 @@ class PNS(Sampler):
     card = Card(
         name="pns",
         formula="q(j | u) ~ popularity_j^alpha over the user's unobserved items",
-        cost="2 to 8 draws and look-ups, more in denser data",
+        cost="1 to 8 draws and look-ups, more in denser data",
         source="the noise distribution of Mikolov et al., NIPS 2013",
         defaults={"alpha": "Mikolov et al."},
     )

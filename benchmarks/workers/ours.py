@@ -47,7 +47,6 @@ class Ours:
         self._steps = steps_per_epoch(train.num_pairs, task.batch_size)
         block = min(self._steps, STEPS_PER_CALL)
         self._trained.compile(self._optimizer(), steps_per_execution=block)
-        self._trained.optimizer.build(self._trained.model.trainable_variables)
         initial = [(variable, variable.numpy()) for variable in self._variables()]
         self._fit(0, block)
         for variable, value in initial:
