@@ -76,22 +76,27 @@ class Ranker:
       model: of which `propagate` is called once a ranking.
       seen: the items of each user to leave out.
       k: how many items to rank, in [1, num_items].
+      learned: the pairs that the model learned from; None: those of `seen`.
 
     Raises:
       InputError: if k is out of range.
     """
 
-    def __init__(self, model: Recommender, seen: Interactions, k: int):
+    def __init__(
+        self, model: Recommender, seen: Interactions, k: int, learned: Interactions | None = None
+    ):
         check_cutoffs([k], model.num_items)
         self._model, self._seen, self._k = model, seen, k
+        self._learned = seen if learned is None else learned
         self._pairs = PairSet(seen)
         self._graphs: dict[int, tf.types.experimental.PolymorphicFunction] = {}
 
     def rank(self, users: np.ndarray) -> Rankings:
         """The best unseen items of each of `users` [n], in the order given.
 
-        A user without a `seen` pair has no representation worth ranking by, and gets the
-        popularity ranking of `seen`.
+        A user without a pair that the model learned from has no representation worth ranking
+        by, and gets the most popular unseen items, an item's number of users in `seen` being
+        its score.
         """
         users = np.asarray(users, np.int32)
         items = np.full((len(users), self._k), -1, np.int32)
@@ -112,10 +117,19 @@ class Ranker:
         # one core's work in part.
         with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_BATCHES_AT_ONCE)) as threads:
             list(threads.map(rank_batch, batches))
-        if (cold := degrees == 0).any():
-            items[cold] = popularity_ranking(self._seen)[: self._k]
-            scores[cold] = self._seen.popularity[items[cold]]
+        self._rank_by_popularity(users, items, scores)
         return Rankings(users, items, scores)
+
+    def _rank_by_popularity(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> None:
+        """Overwrites the rankings of the users of whom nothing was learned."""
+        popular = popularity_ranking(self._seen)
+        for place in np.flatnonzero(self._learned.degrees[users] == 0):
+            own = self._seen.row(users[place])
+            candidates = popular[: self._k + len(own)]
+            unseen = candidates[~np.isin(candidates, own)][: self._k]
+            items[place], scores[place] = -1, tf.float32.min
+            items[place, : len(unseen)] = unseen
+            scores[place, : len(unseen)] = self._seen.popularity[unseen]
 
     def _graph(self, width: int) -> tf.types.experimental.PolymorphicFunction:
         """The graph that ranks a batch from `width` candidates a user, made once a width."""
@@ -222,6 +236,7 @@ class Evaluator:
       held_out: the pairs to find; users without one are left out of every average.
       seen: the pairs left out of the rankings.
       cutoffs: the ks of `metric@k`.
+      learned: the pairs that the model learned from; None: those of `seen`.
     """
 
     def __init__(
@@ -230,8 +245,9 @@ class Evaluator:
         held_out: Interactions,
         seen: Interactions,
         cutoffs: Sequence[int],
+        learned: Interactions | None = None,
     ):
-        self._ranker = Ranker(model, seen, max(cutoffs))
+        self._ranker = Ranker(model, seen, max(cutoffs), learned)
         check_cutoffs(cutoffs, model.num_items)
         self._held_out, self._cutoffs = held_out, cutoffs
         self.users = np.flatnonzero(held_out.degrees)  # [n], in the order of `per_user`

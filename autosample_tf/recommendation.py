@@ -82,8 +82,8 @@ def recommend(
     """Ranks the catalogue for users of a finished run, seen items left out.
 
     Seen is train and validation, of a run with `select_on_test` the test pairs too: its
-    test metrics cannot be had from these rankings. A user with no seen pair gets the
-    popularity ranking.
+    test metrics cannot be had from these rankings. A user of whom
+    no pair was trained on gets the most popular items.
 
     Args:
       run_dir: the run's folder.
@@ -102,7 +102,7 @@ def recommend(
     write = _writer(output)  # an unknown extension fails before anything is loaded
     trained = load_run(run_dir, source=source)
     places, num_unknown = _places_of(users, trained.data.user_ids)
-    ranker = Ranker(trained.model, trained.seen, k)
+    ranker = Ranker(trained.model, trained.seen, k, trained.learned)
     counter = _Counter(_blocks(ranker, trained.data, places))
     lines = write(counter)
     return Recommended(len(places), counter.items, num_unknown, lines)

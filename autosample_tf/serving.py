@@ -38,9 +38,9 @@ def export(
     Its `serving_default` takes `user_id` [batch] string and gives `item_id` [batch, k]
     string and `score` [batch, k] float32, best first, and `known` [batch] bool. Seen items
     are left out, as by `recommend`. Users that the run does not know (`known` is
-    false) and those without a seen pair get the popularity ranking, with the number of an
-    item's users as its score. A row with fewer than k items is padded with an empty id and
-    the lowest finite float32.
+    false) and those without a pair that it trained on get the most popular items, with the
+    number of an item's users as its score. A row with fewer than k items is padded with an
+    empty id and the lowest finite float32.
 
     Args:
       run_dir: the run's folder.
@@ -65,8 +65,9 @@ def export(
     versions.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="partial-", dir=versions) as folder:
         written = Path(folder) / "model"
+        data = trained.data
         server = Server(
-            trained.model, trained.seen, trained.data.user_ids, trained.data.item_ids, k
+            trained.model, trained.seen, data.user_ids, data.item_ids, k, trained.learned
         )
         tf.saved_model.save(server, str(written), signatures=server.serve)
         check_agreement(written, trained, k)
@@ -85,6 +86,7 @@ class Server(tf.Module):
       user_ids: [num_users] str.
       item_ids: [num_items] str.
       k: how many items to rank, in [1, num_items].
+      learned: the pairs that the model learned from; None: those of `seen`.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Server(tf.Module):
         user_ids: np.ndarray,
         item_ids: np.ndarray,
         k: int,
+        learned: Interactions | None = None,
     ):
         super().__init__(name="server")
         self._k = k
@@ -110,9 +113,10 @@ class Server(tf.Module):
             ),
             default_value=-1,
         )
-        popular = popularity_ranking(seen)[:k]
-        self._popular_items = tf.constant(popular)
-        self._popular_scores = tf.constant(seen.popularity[popular], tf.float32)
+        degrees = (seen if learned is None else learned).degrees
+        self._is_learned = _stored(degrees > 0, "is_learned")
+        self._popularity = _stored(seen.popularity.astype(np.float32), "popularity")
+        self._popular = tf.constant(popularity_ranking(seen)[:k])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "user_id")])
     def serve(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -120,11 +124,10 @@ class Server(tf.Module):
         places = self._places.lookup(user_id)
         known = places >= 0
         users = tf.maximum(places, 0)  # an unknown user is looked up as the first
-        has_seen = tf.gather(self._seen_offsets, users + 1) > tf.gather(self._seen_offsets, users)
-        own = (known & has_seen)[:, None]
         items, scores = self._ranked_in_blocks(users)
-        items = tf.where(own, items, self._popular_items)  # [batch, k]
-        scores = tf.where(own, scores, self._popular_scores)
+        items = tf.where(known[:, None], items, self._popular)  # [batch, k]
+        popularity = tf.gather(self._popularity, self._popular)
+        scores = tf.where(known[:, None], scores, popularity)
         ids = tf.gather(self._item_ids, tf.maximum(items, 0))
         return {"item_id": tf.where(items >= 0, ids, ""), "score": scores, "known": known}
 
@@ -151,6 +154,12 @@ class Server(tf.Module):
 
     def _ranked(self, users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores = self._score_all(tf.gather(self._users, users), self._items)
+        learned = tf.gather(self._is_learned, users)
+        scores = tf.cond(
+            tf.reduce_all(learned),
+            lambda: scores,
+            lambda: tf.where(learned[:, None], scores, self._popularity[None, :]),
+        )
         values, items = exact_top_k(self._without_seen(users, scores), self._k)
         return tf.where(values > tf.float32.min, items, -1), values
 
@@ -176,7 +185,7 @@ def check_agreement(folder: Path, trained: TrainedRun, k: int) -> None:
     """
     data, seen = trained.data, trained.seen
     users = _users_to_check(seen.degrees)
-    own = Ranker(trained.model, seen, k).rank(users)
+    own = Ranker(trained.model, seen, k, trained.learned).rank(users)
     every = _every_score(trained, users)
     tolerance = _TOLERANCE * np.abs(every).max(axis=1, keepdims=True)
     stranger = "?"

@@ -274,7 +274,13 @@ def _timed_batch(pairs: Interactions, settings: Settings) -> dict[str, tf.Tensor
 
 def _measure(model: Recommender, data: Dataset, settings: Settings) -> dict[str, float]:
     """The test metrics. Nothing may be chosen after this."""
-    return Evaluator(model, data.test, seen_in_test(data, settings), settings.top_k).mean()
+    seen, learned = seen_in_test(data, settings), learned_from(data, settings)
+    return Evaluator(model, data.test, seen, settings.top_k, learned).mean()
+
+
+def learned_from(data: Dataset, settings: Settings) -> Interactions:
+    """The pairs that a run's final model is trained on, which are its graph too."""
+    return data.seen if settings.refit else data.train
 
 
 def chosen_on(data: Dataset, settings: Settings) -> Interactions:

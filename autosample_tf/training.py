@@ -26,6 +26,7 @@ from autosample_tf.stages import (
     SearchResult,
     build,
     chosen_on,
+    learned_from,
     read_search_result,
     retrain_stage,
     search_stage,
@@ -158,7 +159,7 @@ def evaluate(
         held_out, seen = chosen_on(data, trained.settings), data.train
     else:
         held_out, seen = data.test, seen_in_test(data, trained.settings)
-    return Evaluator(trained.model, held_out, seen, cutoffs).mean()
+    return Evaluator(trained.model, held_out, seen, cutoffs, trained.learned).mean()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -170,6 +171,7 @@ class TrainedRun:
       settings: its settings, resolved.
       data: its dataset, with the validation split if it chose on one.
       model: the model with the final parameters.
+      learned: the pairs that it was trained on.
       seen: train and validation pairs, which recommendations leave out.
     """
 
@@ -177,6 +179,7 @@ class TrainedRun:
     settings: Settings
     data: Dataset
     model: Recommender
+    learned: Interactions
     seen: Interactions
 
 
@@ -191,9 +194,10 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     settings = _stored_settings(run)
     data = _load(source or _source_of(run), settings, run.config()["split_seed"])
     _check_same_data(run, data)
-    model = build(settings, data.seen if settings.refit else data.train)
+    learned = learned_from(data, settings)
+    model = build(settings, learned)
     read_parameters(model, run.retrain / "parameters")
-    return TrainedRun(run, settings, data, model, seen_by_users(data, settings))
+    return TrainedRun(run, settings, data, model, learned, seen_by_users(data, settings))
 
 
 def _as_source(source: str | Source | Dataset) -> Source | Dataset:

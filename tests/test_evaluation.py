@@ -316,6 +316,21 @@ def test_a_user_without_seen_pairs_gets_the_popularity_ranking() -> None:
     assert rankings.scores.tolist() == [[3, 2, 2, 0, 0, 0]]
 
 
+def test_a_user_of_whom_nothing_was_learned_gets_the_most_popular_unseen_items() -> None:
+    """As one whose only pairs but the test's are in the validation split."""
+    learned = [(0, 4), (1, 4), (2, 4), (0, 1), (1, 1), (1, 0), (2, 0)]
+    held_out = [(3, item) for item in (4, 0, 5)]
+    model, seen = integer_model(4, 6, seed=6), interactions(learned + held_out, 4, 6)
+    ranker = Ranker(model, seen, 4, learned=interactions(learned, 4, 6))
+    rankings = ranker.rank(np.array([0, 3]))
+    # Items 4, 0, 1, 5 have 4, 3, 2, 1 users by now, of which 4, 0 and 5 are the user's own.
+    assert rankings.items[1].tolist() == [1, 2, 3, -1]
+    assert rankings.scores[1].tolist() == [2, 0, 0, LOWEST]
+    np.testing.assert_array_equal(
+        rankings.items[:1], brute_force(scores_of(model), seen, np.array([0]), 4)
+    )
+
+
 def test_users_with_too_few_unseen_items_are_padded() -> None:
     everything = [(0, item) for item in range(6)]
     all_but_two = [(1, item) for item in (0, 1, 3, 5)]

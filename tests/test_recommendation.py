@@ -10,10 +10,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
+from small_runs import write_pairs
 
 import autosample_tf
-from autosample_tf import InputError, recommend, recommendation
+from autosample_tf import InputError, Settings, recommend, recommendation
 from autosample_tf.cli import main
+from autosample_tf.splits import with_validation
+from autosample_tf.synthetic import synthetic
 from autosample_tf.training import load_run
 
 
@@ -271,3 +274,24 @@ def test_an_unfinished_run_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match=r"without metrics\.json"):
         autosample_tf.recommend(tmp_path)
+
+
+def test_a_user_known_from_validation_alone_gets_the_most_popular_unseen_items(
+    tmp_path,
+) -> None:
+    """By `recommend` and by the export, which compares itself with the run."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    data = with_validation(synthetic(40, 30, mean_pairs=8), 0.2, seed=1)
+    for name, split in data.splits.items():
+        write_pairs(folder / f"{name}.txt", split)
+    with (folder / "valid.txt").open("a") as file:
+        file.write("40 1 2 3\n")
+    settings = Settings(samplers=("rns",), search_epochs=1, retrain_epochs=1)
+    autosample_tf.search(str(folder), settings, run_dir=tmp_path / "run")
+    seen = autosample_tf.load(folder).seen
+    popular = np.argsort(-seen.popularity, kind="stable")
+    unseen = [str(item) for item in popular if item not in (1, 2, 3)][:5]
+    ranked = autosample_tf.recommend(tmp_path / "run", users=["40"], k=5)
+    assert ranked.lines[0]["items"] == unseen
+    autosample_tf.export(tmp_path / "run", k=5)

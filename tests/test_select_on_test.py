@@ -78,9 +78,9 @@ def observed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     evaluated, trained = [], []
 
     class NotedEvaluator(Evaluator):
-        def __init__(self, model: Recommender, held_out: Any, seen: Any, cutoffs: Any):
+        def __init__(self, model: Recommender, held_out: Any, seen: Any, *others: Any):
             evaluated.append((held_out, seen))
-            super().__init__(model, held_out, seen, cutoffs)
+            super().__init__(model, held_out, seen, *others)
 
     class NotedAutoSample(AutoSample):
         def __init__(self, model: Any, train: Any, *, validation: Any = None, **others: Any):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from click.testing import CliRunner
 from tensorflow.core.protobuf import saved_model_pb2
 
-from autosample_tf import InputError, export, recommend, serving
+from autosample_tf import InputError, evaluation, export, recommend, serving
 from autosample_tf.cli import main
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
@@ -128,6 +128,24 @@ class TestAnswers:
         items, _, _ = serve(folder, ["nobody", "27"])
         assert sorted(items[0], key=int) == [str(3 * i + 5) for i in range(30)]
         assert items[1][3:] == [""] * 27
+
+    def test_a_user_of_whom_nothing_was_learned(self, tmp_path):
+        """Ranked as by `Ranker`, beside one of whom something was, or alone."""
+        pairs = np.array([(0, 1), (0, 2), (1, 1), (2, 1), (2, 3)])
+        seen, learned = (
+            Interactions.from_pairs(*part.T, num_users=3, num_items=5)
+            for part in (pairs, pairs[:3])
+        )
+        model, ids = MF(3, 5, dim=2, init_scale=1.0), np.array(list("abcde"))
+        server = serving.Server(model, seen, ids[:3], ids, 4, learned)
+        tf.saved_model.save(server, str(tmp_path), signatures=server.serve)
+        items, scores, known = serve(tmp_path, ["a", "c"])
+        own = evaluation.Ranker(model, seen, 4, learned).rank(np.array([0, 2]))
+        assert items == [["abcde"[i] if i >= 0 else "" for i in row] for row in own.items]
+        assert items[1] == ["c", "a", "e", ""]
+        np.testing.assert_allclose(scores, own.scores, rtol=1e-6)
+        assert known.all()
+        assert serve(tmp_path, ["c"])[0] == items[1:]
 
     def test_a_catalogue_of_many_blocks(self, tmp_path):
         """More items than `exact_top_k` sorts whole; more users than a block, some alike."""
@@ -350,7 +368,7 @@ class TestAgreement:
             (forget_seen, "seen items"),
             (lambda server: server._users.assign(server._users * 1.001), "scores"),
             (lambda server: server._item_ids[0].assign("not there"), "items"),
-            (lambda server: setattr(server, "_popular_scores", server._popular_scores + 1),
+            (lambda server: server._popularity.assign(server._popularity + 1),
              "the popularity ranking"),
         ],
     )  # fmt: skip
