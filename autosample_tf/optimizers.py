@@ -5,6 +5,10 @@ wholly alone: their moments do not decay and they do not drift, as in LazyAdam. 
 corrected by the global step, so where every row is touched in every step it is Adam. On
 tables of 70,839 rows and a batch of 2,048 pairs a step costs an eighth of Keras' Adam,
 which decays both moments of every row.
+
+Both moments are kept as decaying sums, that is divided by 1 - beta, and what they are short
+of is put into the learning rate and epsilon, two scalars: the same steps in ten passes over
+the rows instead of thirteen.
 """
 
 from __future__ import annotations
@@ -52,27 +56,28 @@ class RowSparseAdam(tf.keras.optimizers.Optimizer):
         mean, square = self._means[place], self._squares[place]
         if isinstance(gradient, tf.IndexedSlices):
             rows, values = gradient.indices, gradient.values
-            new_mean = self._decay(tf.gather(mean, rows), values, self.beta_1)
-            new_square = self._decay(tf.gather(square, rows), tf.square(values), self.beta_2)
+            new_mean = self.beta_1 * tf.gather(mean, rows) + values
+            new_square = self.beta_2 * tf.gather(square, rows) + tf.square(values)
             mean.scatter_update(tf.IndexedSlices(new_mean, rows))
             square.scatter_update(tf.IndexedSlices(new_square, rows))
             # Written whole: subtracting in place costs three times as much.
             moved = tf.gather(variable, rows) - self._change(new_mean, new_square)
             variable.scatter_update(tf.IndexedSlices(moved, rows))
         else:
-            mean.assign(self._decay(mean, gradient, self.beta_1))
-            square.assign(self._decay(square, tf.square(gradient), self.beta_2))
+            mean.assign(self.beta_1 * mean + gradient)
+            square.assign(self.beta_2 * square + tf.square(gradient))
             variable.assign_sub(self._change(mean, square))
 
-    def _decay(self, old: tf.Tensor, new: tf.Tensor, rate: float) -> tf.Tensor:
-        return old + (1.0 - rate) * (new - old)
-
     def _change(self, mean: tf.Tensor, square: tf.Tensor) -> tf.Tensor:
+        """What the moments, as they are kept, take from a variable."""
         step = tf.cast(self.iterations + 1, mean.dtype)
-        mean_bias = 1.0 - tf.pow(tf.constant(self.beta_1, mean.dtype), step)
-        square_bias = 1.0 - tf.pow(tf.constant(self.beta_2, mean.dtype), step)
-        rate = tf.cast(self.learning_rate, mean.dtype) / mean_bias
-        return rate * mean / (tf.sqrt(square / square_bias) + self.epsilon)
+        of_mean, of_square = (
+            (1.0 - beta) / (1.0 - tf.pow(tf.constant(beta, mean.dtype), step))
+            for beta in (self.beta_1, self.beta_2)
+        )
+        root = tf.sqrt(of_square)
+        rate = tf.cast(self.learning_rate, mean.dtype) * of_mean / root
+        return rate * (mean / (tf.sqrt(square) + self.epsilon / root))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -68,8 +68,10 @@ def some_gradients(rows_of_steps: list[list[int]], seed: int = 1) -> list[Sparse
 
 
 def moments(optimizer: RowSparseAdam, variable: tf.Variable) -> list[np.ndarray]:
-    """The means and the squares that the optimizer keeps of a variable."""
-    return [v.numpy() for v in optimizer.variables if v.shape == variable.shape]
+    """Adam's means and squares, of which the optimizer keeps the sums."""
+    sums = [v.numpy() for v in optimizer.variables if v.shape == variable.shape]
+    betas = optimizer.beta_1, optimizer.beta_2
+    return [(1 - beta) * each for beta, each in zip(betas, sums, strict=True)]
 
 
 # A rate that float32, in which Keras keeps it, holds exactly; tables are float64, so that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.splits import with_validation
+from autosample_tf.terminal import suit_threads
 
 STEPS_PER_CALL, CUTOFF = 64, 20  # as in a run
 
@@ -27,7 +29,8 @@ class Ours:
     """One mixture, prepared: its step is traced, its parameters are the initial ones."""
 
     def __init__(self, task: Task):
-        tf.config.threading.set_intra_op_parallelism_threads(task.threads)
+        suit_threads(task.model)  # as the commands do
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(task.threads))
         tf.config.threading.set_inter_op_parallelism_threads(task.threads)
         self._task, self._data = task, read_pairs(Path(task.folder))
         self._epochs = 0
