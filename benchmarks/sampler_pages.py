@@ -14,12 +14,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tables import DOCS, four
+
 from autosample_tf.samplers import SAMPLERS, Sampler, build_sampler
 from autosample_tf.settings import STANDARD_SET
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "samplers"
-DOCS = ROOT / "docs"
 REFERENCE = "dns"
 COLUMNS = {
     "test recall@20": lambda r: four(r["test"]["recall@20"]),
@@ -37,11 +38,6 @@ LEGEND = """\
 share of the negatives that are validation positives, in the last epoch, as are the mean
 popularity percentile of the negatives (uniform draws: .50), the mean score of positives less
 that of negatives, and the effective number of distinct negatives a step."""
-
-
-def four(value: float) -> str:
-    """`.1234`."""
-    return f"{value:.4f}".removeprefix("0")
 
 
 def results(dataset: Path) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import shlex
 import subprocess
@@ -71,11 +71,12 @@ def test_every_command_of_the_readme_takes_its_options(line: str) -> None:
     assert all(option in result.output for option in options)
 
 
-def test_the_samplers_pages_are_those_of_the_registry_and_the_results() -> None:
+def test_the_samplers_pages_are_those_of_the_registry_and_the_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`python benchmarks/sampler_pages.py` writes them anew."""
-    spec = importlib.util.spec_from_file_location("pages", ROOT / "benchmarks/sampler_pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("sampler_pages")
     expected = module.pages()
     assert len(module.datasets()) >= 2
     assert {path.stem for path in expected} == {"samplers", *SAMPLERS}
