@@ -116,6 +116,9 @@ output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors (and --json)."),
 )
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE",
+    help="auto (the first GPU where there is one), cpu, gpu, or gpu:N.")  # fmt: skip
 model_options = _options(
     _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
     _number("--layers", int, DEFAULTS.layers, "Propagation layers of a graph model."),
