@@ -283,7 +283,7 @@ class AutoSample(tfrs.Model):
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
         context = batch.context
-        positive = self.model.score(context.user_embeddings, context.positive_embeddings)
+        positive = context.score(context.user_embeddings, context.positive_embeddings)
         negative = negative_scores(self.model, batch)
         return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
@@ -314,7 +314,7 @@ class AutoSample(tfrs.Model):
         return loss + tf.nn.scale_regularization_loss(auxiliary)
 
     def _instance_loss(self, batch: SampledBatch, shares: tf.Tensor) -> tf.Tensor:
-        context, score = batch.context, self.model.score
+        context, score = batch.context, batch.context.score
         negative = mixture.mix_embeddings(sampler_embeddings(batch.columns()), shares)
         positive_scores = score(context.user_embeddings, context.positive_embeddings)
         negative_scores = score(context.user_embeddings, negative)

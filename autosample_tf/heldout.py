@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import Recommender
+from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
 from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses
@@ -61,7 +62,7 @@ class ValidationSignal:
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
-            scores = model.score(users, positives), model.score_all(users, shared)
+            scores = step_score(model, users, positives), step_score_all(model, users, shared)
             return mean_over_batch(log_rank(*scores, model.num_items), weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:

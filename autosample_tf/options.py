@@ -169,6 +169,9 @@ def retrain_options(defaults: bool) -> Callable:
         click.option("--top-k", type=TopK(), default=top_k, show_default=True,
                      help="Cutoffs; the first steers early stopping."),
         _number("--seed", int, default("seed"), "Of everything random."),
+        _choice("--precision", known.PRECISIONS, default("precision"),
+                "Of the scores of training steps; tables, the propagation of graph models, "
+                "losses, optimizers and evaluation are float32."),
     )  # fmt: skip
 
 

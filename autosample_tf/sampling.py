@@ -18,7 +18,13 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.membership import PairSet
-from autosample_tf.models.contract import Layered, Recommender, State
+from autosample_tf.models.contract import (
+    Layered,
+    Recommender,
+    State,
+    step_score,
+    step_score_all,
+)
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
@@ -265,6 +271,9 @@ def make_context(
     def embed(items: tf.Tensor) -> tf.Tensor:
         return model.items(state, items)
 
+    def score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return step_score(model, users, items)
+
     def layers() -> Layers:
         return _layers(model, state, users, positives, user_embeddings, positive_embeddings)
 
@@ -275,14 +284,14 @@ def make_context(
         example_weight=data["weight"],
         user_embeddings=user_embeddings,
         positive_embeddings=positive_embeddings,
-        positive_scores=tf.stop_gradient(model.score(user_embeddings, positive_embeddings)),
+        positive_scores=tf.stop_gradient(score(user_embeddings, positive_embeddings)),
         pool=pool,
         progress=step.progress,
         draws=step.draws,
         is_positive=step.train_pairs.contains,
         embed=embed,
         embed_pool=blocks.embed,
-        score=model.score,
+        score=score,
         loss=step.loss,
         layers=functools.cache(layers),
     )
@@ -305,7 +314,7 @@ def _make_pool(
     block_items = tf.gather(items, tf.range(0, rows, block)) if block > 1 else items
     embeddings = embed(block_items)
     in_blocks = tf.reshape(user_embeddings, [rows // block, block, dim])
-    scores = tf.reshape(model.score_all(in_blocks, embeddings), [rows, width])
+    scores = tf.reshape(step_score_all(model, in_blocks, embeddings), [rows, width])
     allowed = ~step.train_pairs.contains(users, items)
     seen = tf.where(allowed, tf.stop_gradient(scores), LOWEST)
     return Pool(items, allowed, seen), Blocks(block_items, embeddings, scores)
@@ -341,7 +350,7 @@ def negative_scores(model: Recommender, batch: SampledBatch) -> tf.Tensor:
     """The scores of all columns [batch, M], with gradient."""
     users = tf.expand_dims(batch.context.user_embeddings, 1)
     scores = [
-        model.score(users, embeddings)
+        step_score(model, users, embeddings)
         for embeddings in (batch.looked_up, batch.synthesized)
         if embeddings.shape[1]
     ]
@@ -377,8 +386,8 @@ def column_losses(
     model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: PairwiseLoss
 ) -> tf.Tensor:
     """`sampler_losses` at the given user representations: [batch, num_samplers]."""
-    positive_scores = model.score(user_embeddings, columns.positive_embeddings)
-    scores = model.score(tf.expand_dims(user_embeddings, 1), columns.embeddings)
+    positive_scores = step_score(model, user_embeddings, columns.positive_embeddings)
+    scores = step_score(model, tf.expand_dims(user_embeddings, 1), columns.embeddings)
     return sampler_losses(columns, positive_scores, scores, loss)
 
 

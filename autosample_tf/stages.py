@@ -304,6 +304,7 @@ def build(settings: Settings, pairs: Interactions) -> Recommender:
         dim=settings.dim,
         layers=settings.layers,
         seed=stage_seed(settings, "initial"),
+        dtype=settings.precision,
     )
 
 

@@ -109,7 +109,7 @@ class Context:
       embed: items [...] to [..., dim], with gradient.
       embed_pool: columns of the pool [batch, n] int32 to their items' representations
         [batch, n, dim], with gradient; no look-up.
-      score: (users [..., dim], items [..., dim]) to [...].
+      score: (users [..., dim], items [..., dim]) to [...], float32 under every precision.
       loss: (positive scores [batch], negative scores [batch, n]) to [batch, n].
       layers: makes the `Layers`; costs look-ups in every layer, once a step.
     """
