@@ -25,12 +25,14 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from autosample_tf import losses, mixture
+from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
 from autosample_tf.health import Health
 from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
+from autosample_tf.models.contract import State
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
@@ -135,14 +137,28 @@ class AutoSample(tfrs.Model):
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
         )
+        self.jit = False
         self.built = True
 
-    def compile(self, optimizer: Any, **options: Any) -> None:
-        """As Keras', and the optimizer has its slots at once.
+    def compile(self, optimizer: Any, *, jit_compile: bool = False, **options: Any) -> None:
+        """As Keras', but that XLA compiles a step's dense part, and the optimizer has its slots.
 
-        `fit` then traces a step once; else once to make them and again to use them.
+        With these `fit` traces a step once; else once to make them and again to use them.
+
+        Args:
+          optimizer: of the model.
+          jit_compile: whether XLA compiles what lies between the model's propagation and the
+            optimizers, see `dense`.
+          **options: of `tf.keras.Model.compile`.
+
+        Raises:
+          InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for.
         """
-        super().compile(optimizer=optimizer, **options)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if jit_compile and replicas > 1:
+            raise expected("one replica to compile for", received=replicas, remedy="Leave it out.")
+        self.jit = jit_compile
+        super().compile(optimizer=optimizer, jit_compile=False, **options)
         if self.model.built:  # else its variables are not known yet
             self.optimizer.build(self.model.trainable_variables)
 
@@ -231,7 +247,7 @@ class AutoSample(tfrs.Model):
         batch, per_sampler, loss = self.descend(data)
         for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
             sampler.update(batch.context, negatives)
-        self._observe(batch)
+        self._observe(batch, data)
         return self._record(loss, per_sampler, data["weight"])
 
     def descend(self, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, tf.Tensor, tf.Tensor]:
@@ -241,29 +257,62 @@ class AutoSample(tfrs.Model):
           The batch under all samplers, their losses [batch, active], and the loss.
         """
         with tf.GradientTape() as tape:
+            state = self.model.propagate()
+        if self.jit:
+            # Sampled again for who asks for more than the losses: the graph computes of it
+            # what is asked for, and numbers without state are the same.
+            batch, found = self.sample(data, state), self._compiled(state, data)
+        else:
+            batch, found = self._dense_part(state, data)
+        gradients = through_propagation(tape, state, found, self.model.trainable_variables)
+        if self._is_searching():
+            self.logits_optimizer.apply_gradients([(found.of_logits, self.logits)])
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        if own := self._own_variables():
+            self.sampler_optimizer.apply_gradients(zip(found.of_own, own, strict=True))
+        return batch, found.per_sampler, found.loss
+
+    def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The loss as XLA computes it: whether it can is what one learns from it."""
+        return self._compiled(self.model.propagate(), data).loss
+
+    def _compiled(self, state: State, data: dict[str, tf.Tensor]) -> Dense:
+        """The dense part under XLA."""
+        part = tf.function(
+            lambda: self._dense_part(state, data)[1], jit_compile=True, autograph=False
+        )
+        return part()
+
+    def _dense_part(self, state: State, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, Dense]:
+        """All between the propagation and the optimizers: nothing is assigned here."""
+        with tf.GradientTape() as tape:
             tape.watch(self.logits)
-            batch = self.sample(data)
+            state = watched(tape, state)
+            batch = self.sample(data, state)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
-        variables = self.model.trainable_variables
-        own = [v for sampler in self.active_samplers for v in sampler.trainable_variables]
-        gradients, own_gradients, logits_gradient = tape.gradient(
-            loss, [variables, own, self.logits]
+        of_state, of_variables, of_own, of_logits = tape.gradient(
+            loss,
+            [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
         )
-        if self._is_searching():
-            if self.objective == "validation":
-                logits_gradient = self._validation_gradient(batch, data["weight"])
-            self.logits_optimizer.apply_gradients([(logits_gradient, self.logits)])
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        if own:
-            self.sampler_optimizer.apply_gradients(zip(own_gradients, own, strict=True))
-        return batch, per_sampler, loss
+        if self._is_searching() and self.objective == "validation":
+            of_logits = self._validation_gradient(batch, data["weight"])
+        return batch, Dense(per_sampler, loss, of_state, of_variables, of_own, of_logits)
+
+    def _own_variables(self) -> list[tf.Variable]:
+        return [v for sampler in self.active_samplers for v in sampler.trainable_variables]
 
     def _is_searching(self) -> bool:
         return self.objective != "uniform" and len(self._active) > 1
 
-    def sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
-        """What the active samplers answer on a batch of `pipeline.training_batches`."""
+    def sample(self, data: dict[str, tf.Tensor], state: State | None = None) -> SampledBatch:
+        """What the active samplers answer on a batch of `pipeline.training_batches`.
+
+        Args:
+          data: the batch.
+          state: what the model propagated; None: it does so here.
+        """
+        state = self.model.propagate() if state is None else state
         positions = data["position"]
         draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
         step = Step(
@@ -273,7 +322,7 @@ class AutoSample(tfrs.Model):
             self._pairwise_loss,
             self._users_per_pool,
         )
-        return sample_batch(self.model, self.active_samplers, data, step)
+        return sample_batch(self.model, state, self.active_samplers, data, step)
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
         if not self._total_steps:
@@ -287,9 +336,11 @@ class AutoSample(tfrs.Model):
         negative = negative_scores(self.model, batch)
         return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
-    def _observe(self, batch: SampledBatch) -> None:
+    def _observe(self, batch: SampledBatch, data: dict[str, tf.Tensor]) -> None:
         def observe() -> tf.Tensor:
-            self._health.observe(batch, self._active)
+            # Of a compiled step all would be computed again, in every step, for this branch.
+            seen = self.sample(data) if self.jit else batch
+            self._health.observe(seen, self._active)
             return tf.constant(True)
 
         its_turn = batch.context.draws.step % self._health_every == 0

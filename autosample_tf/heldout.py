@@ -131,12 +131,10 @@ def alignment(
 
 
 def _sum_over_rows_of_a_user(users: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """[batch, dim]: each row's sum over all rows with the same user, on all replicas."""
-    rows, replicas = users.shape[0], tf.distribute.get_replica_context()
-    users, values = over_replicas(users), over_replicas(values)
-    _, groups = tf.unique(users)
-    sums = tf.math.unsorted_segment_sum(values, groups, num_segments=tf.size(users))
-    if replicas.num_replicas_in_sync > 1:
-        first = tf.cast(replicas.replica_id_in_sync_group, tf.int32) * rows
-        groups = groups[first : first + rows]
-    return tf.ensure_shape(tf.gather(sums, groups), [rows, values.shape[1]])
+    """[batch, dim]: each row's sum over all rows with the same user, on all replicas.
+
+    By a product with who is the same, some hundreds of rows wide: `tf.unique` would have a GPU
+    wait for the CPU to learn how many users there are.
+    """
+    same = users[:, None] == over_replicas(users)[None, :]  # [batch, rows of all replicas]
+    return tf.matmul(tf.cast(same, values.dtype), over_replicas(values))

@@ -172,6 +172,10 @@ def retrain_options(defaults: bool) -> Callable:
         _choice("--precision", known.PRECISIONS, default("precision"),
                 "Of the scores of training steps; tables, the propagation of graph models, "
                 "losses, optimizers and evaluation are float32."),
+        click.option("--jit/--no-jit", default=default("jit"), show_default=True,
+                     help="Compile training steps with XLA, but for the propagation of graph "
+                     "models, which stays float32 and outside XLA, and the optimizers. Leaves "
+                     "out what each sampler costs."),
     )  # fmt: skip
 
 

@@ -178,11 +178,16 @@ class SampledBatch:
 
 
 def sample_batch(
-    model: Recommender, samplers: Sequence[Sampler], data: Mapping[str, tf.Tensor], step: Step
+    model: Recommender,
+    state: State,
+    samplers: Sequence[Sampler],
+    data: Mapping[str, tf.Tensor],
+    step: Step,
 ) -> SampledBatch:
-    """Negatives of every sampler for a batch of `pipeline.training_batches`."""
+    """Negatives of every sampler for a batch of `pipeline.training_batches`; `state` is what
+    the model propagated."""
     width = max(1, *(sampler.pool for sampler in samplers))
-    context, blocks = make_context(model, model.propagate(), data, step, width)
+    context, blocks = make_context(model, state, data, step, width)
     negatives = [sampler.sample(context) for sampler in samplers]
     kinds = _kinds(negatives, blocks)
     order = sorted(range(len(samplers)), key=lambda k: kinds[k])
