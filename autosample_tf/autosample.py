@@ -38,8 +38,10 @@ from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.sampling import (
+    Answers,
     SampledBatch,
     Step,
+    answers_for_updates,
     mean_penalty,
     negative_scores,
     sample_batch,
@@ -244,33 +246,38 @@ class AutoSample(tfrs.Model):
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
-        batch, per_sampler, loss = self.descend(data)
-        for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
-            sampler.update(batch.context, negatives)
-        self._observe(batch, data)
+        told, per_sampler, loss = self.descend(data)
+        for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
+            sampler.update(told.context, negatives)
+        self._observe(told, data)
         return self._record(loss, per_sampler, data["weight"])
 
-    def descend(self, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, tf.Tensor, tf.Tensor]:
+    def descend(
+        self, data: dict[str, tf.Tensor]
+    ) -> tuple[SampledBatch | Answers, tf.Tensor, tf.Tensor]:
         """Samples, and moves the model, the samplers' own variables and the logits.
 
         Returns:
-          The batch under all samplers, their losses [batch, active], and the loss.
+          The batch under all samplers, or of a compiled step what updates are told; the
+          samplers' losses [batch, active]; and the loss.
         """
         with tf.GradientTape() as tape:
             state = self.model.propagate()
+        told: SampledBatch | Answers
         if self.jit:
-            # Sampled again for who asks for more than the losses: the graph computes of it
-            # what is asked for, and numbers without state are the same.
-            batch, found = self.sample(data, state), self._compiled(state, data)
+            found = self._compiled(state, data)
+            told = answers_for_updates(
+                self.model, state, self.active_samplers, data, self._step(data)
+            )
         else:
-            batch, found = self._dense_part(state, data)
+            told, found = self._dense_part(state, data)
         gradients = through_propagation(tape, state, found, self.model.trainable_variables)
         if self._is_searching():
             self.logits_optimizer.apply_gradients([(found.of_logits, self.logits)])
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
         if own := self._own_variables():
             self.sampler_optimizer.apply_gradients(zip(found.of_own, own, strict=True))
-        return batch, found.per_sampler, found.loss
+        return told, found.per_sampler, found.loss
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
         """The loss as XLA computes it: whether it can is what one learns from it."""
@@ -313,16 +320,18 @@ class AutoSample(tfrs.Model):
           state: what the model propagated; None: it does so here.
         """
         state = self.model.propagate() if state is None else state
+        return sample_batch(self.model, state, self.active_samplers, data, self._step(data))
+
+    def _step(self, data: dict[str, tf.Tensor]) -> Step:
         positions = data["position"]
         draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
-        step = Step(
+        return Step(
             self._positives,
             draws,
             self._progress(draws.step),
             self._pairwise_loss,
             self._users_per_pool,
         )
-        return sample_batch(self.model, state, self.active_samplers, data, step)
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
         if not self._total_steps:
@@ -336,14 +345,14 @@ class AutoSample(tfrs.Model):
         negative = negative_scores(self.model, batch)
         return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
-    def _observe(self, batch: SampledBatch, data: dict[str, tf.Tensor]) -> None:
+    def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:
         def observe() -> tf.Tensor:
-            # Of a compiled step all would be computed again, in every step, for this branch.
-            seen = self.sample(data) if self.jit else batch
-            self._health.observe(seen, self._active)
+            # What a compiled step sampled stays in it: sampled again, by the parameters moved.
+            batch = told if isinstance(told, SampledBatch) else self.sample(data)
+            self._health.observe(batch, self._active)
             return tf.constant(True)
 
-        its_turn = batch.context.draws.step % self._health_every == 0
+        its_turn = told.context.draws.step % self._health_every == 0
         tf.cond(its_turn, observe, lambda: tf.constant(False))
 
     def _mixed_loss(

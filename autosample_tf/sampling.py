@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -186,8 +187,7 @@ def sample_batch(
 ) -> SampledBatch:
     """Negatives of every sampler for a batch of `pipeline.training_batches`; `state` is what
     the model propagated."""
-    width = max(1, *(sampler.pool for sampler in samplers))
-    context, blocks = make_context(model, state, data, step, width)
+    context, blocks = make_context(model, state, data, step, _width(samplers))
     negatives = [sampler.sample(context) for sampler in samplers]
     kinds = _kinds(negatives, blocks)
     order = sorted(range(len(samplers)), key=lambda k: kinds[k])
@@ -226,6 +226,43 @@ def sample_batch(
         scale=tf.stop_gradient(tf.stack(scales, axis=1)),
         auxiliary_losses=tf.stack(auxiliary),
     )
+
+
+class Answers(NamedTuple):
+    """What `Sampler.update` is told of a step.
+
+    Attributes:
+      context: what the samplers saw.
+      negatives: each sampler's answer; None of those that have no `update`.
+    """
+
+    context: Context
+    negatives: list[Negatives | None]
+
+
+def answers_for_updates(
+    model: Recommender,
+    state: State,
+    samplers: Sequence[Sampler],
+    data: Mapping[str, tf.Tensor],
+    step: Step,
+) -> Answers:
+    """What `sample_batch` has of them, where the rest of it stays inside XLA.
+
+    Random numbers have no state: these are the compiled step's. The graph computes as much of
+    it as is read.
+    """
+    context, _ = make_context(model, state, data, step, _width(samplers))
+    negatives = [
+        None if type(sampler).update is Sampler.update else sampler.sample(context)
+        for sampler in samplers
+    ]
+    return Answers(context, negatives)
+
+
+def _width(samplers: Sequence[Sampler]) -> int:
+    """Columns of the pool: the widest wish."""
+    return max(1, *(sampler.pool for sampler in samplers))
 
 
 _POOLED, _LOOKED_UP, _FROM_POOL, _FROM_ELSEWHERE = range(4)  # the last two are synthesized
