@@ -25,19 +25,23 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from autosample_tf import losses, mixture
+from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
 from autosample_tf.health import Health
 from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
+from autosample_tf.models.contract import State
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.sampling import (
+    Answers,
     SampledBatch,
     Step,
+    answers_for_updates,
     mean_penalty,
     negative_scores,
     sample_batch,
@@ -135,14 +139,28 @@ class AutoSample(tfrs.Model):
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
         )
+        self.jit = False
         self.built = True
 
-    def compile(self, optimizer: Any, **options: Any) -> None:
-        """As Keras', and the optimizer has its slots at once.
+    def compile(self, optimizer: Any, *, jit_compile: bool = False, **options: Any) -> None:
+        """As Keras', but that XLA compiles a step's dense part, and the optimizer has its slots.
 
-        `fit` then traces a step once; else once to make them and again to use them.
+        With these `fit` traces a step once; else once to make them and again to use them.
+
+        Args:
+          optimizer: of the model.
+          jit_compile: whether XLA compiles what lies between the model's propagation and the
+            optimizers, see `dense`.
+          **options: of `tf.keras.Model.compile`.
+
+        Raises:
+          InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for.
         """
-        super().compile(optimizer=optimizer, **options)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if jit_compile and replicas > 1:
+            raise expected("one replica to compile for", received=replicas, remedy="Leave it out.")
+        self.jit = jit_compile
+        super().compile(optimizer=optimizer, jit_compile=False, **options)
         if self.model.built:  # else its variables are not known yet
             self.optimizer.build(self.model.trainable_variables)
 
@@ -228,52 +246,92 @@ class AutoSample(tfrs.Model):
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
-        batch, per_sampler, loss = self.descend(data)
-        for sampler, negatives in zip(self.active_samplers, batch.negatives, strict=True):
-            sampler.update(batch.context, negatives)
-        self._observe(batch)
+        told, per_sampler, loss = self.descend(data)
+        for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
+            sampler.update(told.context, negatives)
+        self._observe(told, data)
         return self._record(loss, per_sampler, data["weight"])
 
-    def descend(self, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, tf.Tensor, tf.Tensor]:
+    def descend(
+        self, data: dict[str, tf.Tensor]
+    ) -> tuple[SampledBatch | Answers, tf.Tensor, tf.Tensor]:
         """Samples, and moves the model, the samplers' own variables and the logits.
 
         Returns:
-          The batch under all samplers, their losses [batch, active], and the loss.
+          The batch under all samplers, or of a compiled step what updates are told; the
+          samplers' losses [batch, active]; and the loss.
         """
         with tf.GradientTape() as tape:
+            state = self.model.propagate()
+        told: SampledBatch | Answers
+        if self.jit:
+            found = self._compiled(state, data)
+            told = answers_for_updates(
+                self.model, state, self.active_samplers, data, self._step(data)
+            )
+        else:
+            told, found = self._dense_part(state, data)
+        gradients = through_propagation(tape, state, found, self.model.trainable_variables)
+        if self._is_searching():
+            self.logits_optimizer.apply_gradients([(found.of_logits, self.logits)])
+        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+        if own := self._own_variables():
+            self.sampler_optimizer.apply_gradients(zip(found.of_own, own, strict=True))
+        return told, found.per_sampler, found.loss
+
+    def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
+        """The loss as XLA computes it: whether it can is what one learns from it."""
+        return self._compiled(self.model.propagate(), data).loss
+
+    def _compiled(self, state: State, data: dict[str, tf.Tensor]) -> Dense:
+        """The dense part under XLA."""
+        part = tf.function(
+            lambda: self._dense_part(state, data)[1], jit_compile=True, autograph=False
+        )
+        return part()
+
+    def _dense_part(self, state: State, data: dict[str, tf.Tensor]) -> tuple[SampledBatch, Dense]:
+        """All between the propagation and the optimizers: nothing is assigned here."""
+        with tf.GradientTape() as tape:
             tape.watch(self.logits)
-            batch = self.sample(data)
+            state = watched(tape, state)
+            batch = self.sample(data, state)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
-        variables = self.model.trainable_variables
-        own = [v for sampler in self.active_samplers for v in sampler.trainable_variables]
-        gradients, own_gradients, logits_gradient = tape.gradient(
-            loss, [variables, own, self.logits]
+        of_state, of_variables, of_own, of_logits = tape.gradient(
+            loss,
+            [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
         )
-        if self._is_searching():
-            if self.objective == "validation":
-                logits_gradient = self._validation_gradient(batch, data["weight"])
-            self.logits_optimizer.apply_gradients([(logits_gradient, self.logits)])
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        if own:
-            self.sampler_optimizer.apply_gradients(zip(own_gradients, own, strict=True))
-        return batch, per_sampler, loss
+        if self._is_searching() and self.objective == "validation":
+            of_logits = self._validation_gradient(batch, data["weight"])
+        return batch, Dense(per_sampler, loss, of_state, of_variables, of_own, of_logits)
+
+    def _own_variables(self) -> list[tf.Variable]:
+        return [v for sampler in self.active_samplers for v in sampler.trainable_variables]
 
     def _is_searching(self) -> bool:
         return self.objective != "uniform" and len(self._active) > 1
 
-    def sample(self, data: dict[str, tf.Tensor]) -> SampledBatch:
-        """What the active samplers answer on a batch of `pipeline.training_batches`."""
+    def sample(self, data: dict[str, tf.Tensor], state: State | None = None) -> SampledBatch:
+        """What the active samplers answer on a batch of `pipeline.training_batches`.
+
+        Args:
+          data: the batch.
+          state: what the model propagated; None: it does so here.
+        """
+        state = self.model.propagate() if state is None else state
+        return sample_batch(self.model, state, self.active_samplers, data, self._step(data))
+
+    def _step(self, data: dict[str, tf.Tensor]) -> Step:
         positions = data["position"]
         draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
-        step = Step(
+        return Step(
             self._positives,
             draws,
             self._progress(draws.step),
             self._pairwise_loss,
             self._users_per_pool,
         )
-        return sample_batch(self.model, self.active_samplers, data, step)
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
         if not self._total_steps:
@@ -283,16 +341,18 @@ class AutoSample(tfrs.Model):
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
         context = batch.context
-        positive = self.model.score(context.user_embeddings, context.positive_embeddings)
+        positive = context.score(context.user_embeddings, context.positive_embeddings)
         negative = negative_scores(self.model, batch)
         return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
-    def _observe(self, batch: SampledBatch) -> None:
+    def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:
         def observe() -> tf.Tensor:
+            # What a compiled step sampled stays in it: sampled again, by the parameters moved.
+            batch = told if isinstance(told, SampledBatch) else self.sample(data)
             self._health.observe(batch, self._active)
             return tf.constant(True)
 
-        its_turn = batch.context.draws.step % self._health_every == 0
+        its_turn = told.context.draws.step % self._health_every == 0
         tf.cond(its_turn, observe, lambda: tf.constant(False))
 
     def _mixed_loss(
@@ -314,7 +374,7 @@ class AutoSample(tfrs.Model):
         return loss + tf.nn.scale_regularization_loss(auxiliary)
 
     def _instance_loss(self, batch: SampledBatch, shares: tf.Tensor) -> tf.Tensor:
-        context, score = batch.context, self.model.score
+        context, score = batch.context, batch.context.score
         negative = mixture.mix_embeddings(sampler_embeddings(batch.columns()), shares)
         positive_scores = score(context.user_embeddings, context.positive_embeddings)
         negative_scores = score(context.user_embeddings, negative)

@@ -23,6 +23,7 @@ from autosample_tf.options import (
     chosen_settings,
     chosen_source,
     config_option,
+    device_option,
     model_options,
     output_options,
     resumed_options,
@@ -84,8 +85,11 @@ def main(debug: bool) -> None:
 @retrain_options(defaults=True)
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The run's folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
+@device_option
 @output_options
-def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **options: Any) -> None:
+def search(
+    run_dir: Path | None, resume: bool, device: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Searches the sampler, retrains with it, and tests the model once.
 
     Without --dataset it runs on `synthetic`, made in code, in under a minute.
@@ -99,7 +103,7 @@ def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **opt
         options = resumed_options(run_dir, options)
     settings = chosen_settings(options)
     console = make_console(quiet or as_json)
-    training = load_training(settings.model)
+    training = load_training(settings.model, device=device)
     source = training.Source(chosen_dataset(options), **chosen_source(options))
     run_dir = run_dir or _default_run_dir(Path(source.dataset).stem, settings.model)
     with reporting(console, run_dir) as reporter:
@@ -117,10 +121,12 @@ def search(run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **opt
 @retrain_options(defaults=False)
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The new run's folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on with the retraining in --run-dir.")
+@device_option
 @output_options
 def retrain(
-    searched: Path, run_dir: Path | None, resume: bool, as_json: bool, quiet: bool, **options: Any
-) -> None:
+    searched: Path, run_dir: Path | None, resume: bool, device: str, as_json: bool, quiet: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Retrains from another run's search, into a run folder of its own.
 
     \b
@@ -133,7 +139,7 @@ def retrain(
     from autosample_tf.runs import Run
 
     config = Run.existing(searched).config()
-    training = load_training(config["settings"]["model"])
+    training = load_training(config["settings"]["model"], device=device)
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
     changes = {k: v for k, v in options.items() if k in SETTING_NAMES and v is not None}
     with reporting(console, run_dir) as reporter:
@@ -156,15 +162,18 @@ run_option = click.option("--run", required=True, type=click.Path(path_type=Path
 @run_option
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
 @source_options
+@device_option
 @output_options
-def evaluate(run: Path, split: str, as_json: bool, quiet: bool, **options: Any) -> None:
+def evaluate(
+    run: Path, split: str, device: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
     """Recomputes the metrics of a run's model.
 
     \b
     Example:
       autosample-tf evaluate --run runs/gowalla-mf --split test
     """
-    training = load_training()
+    training = load_training(device=device)
     metrics = training.evaluate(run, split=split, source=chosen_override(options))
     if as_json:
         click.echo(json.dumps(metrics))
@@ -261,10 +270,11 @@ def describe(as_json: bool, **options: Any) -> None:
 @click.option("--output", type=click.Path(path_type=Path),
               help="A .jsonl, .csv or .parquet file. Default: JSON lines, printed.")  # fmt: skip
 @source_options
+@device_option
 @output_options
 def recommend(
     run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, output: Path | None,
-    as_json: bool, quiet: bool, **options: Any,
+    device: str, as_json: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Ranks items for users of a run, those already seen left out.
 
@@ -280,7 +290,7 @@ def recommend(
         raise click.UsageError("--users and --user: give one of them.")
     if as_json and output is None:
         raise click.UsageError("--json needs --output: without it the lines are printed.")
-    load_training()
+    load_training(device=device)
     from autosample_tf.recommendation import recommend as write_recommendations
 
     done = write_recommendations(
@@ -301,9 +311,10 @@ def recommend(
 @click.option("--output", type=click.Path(path_type=Path),
               help="The folder of the versions. Default: `export` in the run's.")  # fmt: skip
 @source_options
+@device_option
 @output_options
 def export(
-    run: Path, k: int, output: Path | None, as_json: bool, quiet: bool, **options: Any
+    run: Path, k: int, output: Path | None, device: str, as_json: bool, quiet: bool, **options: Any
 ) -> None:
     """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
 
@@ -313,7 +324,7 @@ def export(
     Example:
       autosample-tf export --run runs/gowalla-mf --top-k 50
     """
-    load_training()
+    load_training(device=device)
     from autosample_tf.serving import export as write_model
 
     folder = write_model(run, output=output, k=k, source=chosen_override(options))

@@ -34,10 +34,12 @@ def sampler_costs(autosample: AutoSample, batch: dict[str, tf.Tensor]) -> dict[s
     Returns:
       Fastest step with all samplers less the fastest without this one. The fastest, since
       on a busy machine it is what other work disturbs least. Empty where one sampler is
-      all there is, and on several replicas.
+      all there is, on several replicas, and under XLA, which would compile for as long as
+      epochs take.
     """
     everybody = autosample.active_places
-    if len(everybody) < 2 or tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if len(everybody) < 2 or replicas > 1 or autosample.jit:
         return {}
     with _taken_back(autosample):
         steps: dict[int | None, Callable] = {None: _traced(autosample, everybody)}

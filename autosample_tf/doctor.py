@@ -134,13 +134,23 @@ def _devices() -> Iterator[Finding]:
         except Exception as error:
             remedy = "Update its driver, or hide it with CUDA_VISIBLE_DEVICES=-1."
             yield Finding(device.name, _one_line(error), remedy)
-    hidden = "CUDA_VISIBLE_DEVICES" in os.environ
-    if _NVIDIA_DRIVER.exists() and not hidden and not tf.config.list_physical_devices("GPU"):
-        yield Finding(
-            "GPU",
-            "there is an NVIDIA driver, but TensorFlow sees no GPU",
-            'Run `pip install "tensorflow[and-cuda]>=2.21,<2.22"`.',
-        )
+    yield _gpus(len(tf.config.list_physical_devices("GPU")))
+
+
+def _gpus(number: int) -> Finding:
+    """How many GPUs TensorFlow sees, and whether it should see more."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if number:
+        return Finding("GPU", f"{number}, for --device gpu")
+    if hidden is not None:
+        return Finding("GPU", f"none: hidden by CUDA_VISIBLE_DEVICES={hidden}")
+    if not _NVIDIA_DRIVER.exists():
+        return Finding("GPU", "none, and no NVIDIA driver: the CPU computes")
+    return Finding(
+        "GPU",
+        "there is an NVIDIA driver, but TensorFlow sees no GPU",
+        'Run `pip install "tensorflow[and-cuda]>=2.21,<2.22"`.',
+    )
 
 
 def _data() -> Iterator[Finding]:

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import Recommender
+from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
 from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses
@@ -61,7 +62,7 @@ class ValidationSignal:
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
-            scores = model.score(users, positives), model.score_all(users, shared)
+            scores = step_score(model, users, positives), step_score_all(model, users, shared)
             return mean_over_batch(log_rank(*scores, model.num_items), weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
@@ -130,12 +131,10 @@ def alignment(
 
 
 def _sum_over_rows_of_a_user(users: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """[batch, dim]: each row's sum over all rows with the same user, on all replicas."""
-    rows, replicas = users.shape[0], tf.distribute.get_replica_context()
-    users, values = over_replicas(users), over_replicas(values)
-    _, groups = tf.unique(users)
-    sums = tf.math.unsorted_segment_sum(values, groups, num_segments=tf.size(users))
-    if replicas.num_replicas_in_sync > 1:
-        first = tf.cast(replicas.replica_id_in_sync_group, tf.int32) * rows
-        groups = groups[first : first + rows]
-    return tf.ensure_shape(tf.gather(sums, groups), [rows, values.shape[1]])
+    """[batch, dim]: each row's sum over all rows with the same user, on all replicas.
+
+    By a product with who is the same, some hundreds of rows wide: `tf.unique` would have a GPU
+    wait for the CPU to learn how many users there are.
+    """
+    same = users[:, None] == over_replicas(users)[None, :]  # [batch, rows of all replicas]
+    return tf.matmul(tf.cast(same, values.dtype), over_replicas(values))

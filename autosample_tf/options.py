@@ -116,6 +116,9 @@ output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors (and --json)."),
 )
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE",
+    help="auto (the first GPU where there is one), cpu, gpu, or gpu:N.")  # fmt: skip
 model_options = _options(
     _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
     _number("--layers", int, DEFAULTS.layers, "Propagation layers of a graph model."),
@@ -166,6 +169,13 @@ def retrain_options(defaults: bool) -> Callable:
         click.option("--top-k", type=TopK(), default=top_k, show_default=True,
                      help="Cutoffs; the first steers early stopping."),
         _number("--seed", int, default("seed"), "Of everything random."),
+        _choice("--precision", known.PRECISIONS, default("precision"),
+                "Of the scores of training steps; tables, the propagation of graph models, "
+                "losses, optimizers and evaluation are float32."),
+        click.option("--jit/--no-jit", default=default("jit"), show_default=True,
+                     help="Compile training steps with XLA, but for the propagation of graph "
+                     "models, which stays float32 and outside XLA, and the optimizers. Leaves "
+                     "out what each sampler costs."),
     )  # fmt: skip
 
 

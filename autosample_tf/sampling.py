@@ -13,12 +13,19 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from autosample_tf.membership import PairSet
-from autosample_tf.models.contract import Layered, Recommender, State
+from autosample_tf.models.contract import (
+    Layered,
+    Recommender,
+    State,
+    step_score,
+    step_score_all,
+)
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
@@ -172,11 +179,15 @@ class SampledBatch:
 
 
 def sample_batch(
-    model: Recommender, samplers: Sequence[Sampler], data: Mapping[str, tf.Tensor], step: Step
+    model: Recommender,
+    state: State,
+    samplers: Sequence[Sampler],
+    data: Mapping[str, tf.Tensor],
+    step: Step,
 ) -> SampledBatch:
-    """Negatives of every sampler for a batch of `pipeline.training_batches`."""
-    width = max(1, *(sampler.pool for sampler in samplers))
-    context, blocks = make_context(model, model.propagate(), data, step, width)
+    """Negatives of every sampler for a batch of `pipeline.training_batches`; `state` is what
+    the model propagated."""
+    context, blocks = make_context(model, state, data, step, _width(samplers))
     negatives = [sampler.sample(context) for sampler in samplers]
     kinds = _kinds(negatives, blocks)
     order = sorted(range(len(samplers)), key=lambda k: kinds[k])
@@ -215,6 +226,43 @@ def sample_batch(
         scale=tf.stop_gradient(tf.stack(scales, axis=1)),
         auxiliary_losses=tf.stack(auxiliary),
     )
+
+
+class Answers(NamedTuple):
+    """What `Sampler.update` is told of a step.
+
+    Attributes:
+      context: what the samplers saw.
+      negatives: each sampler's answer; None of those that have no `update`.
+    """
+
+    context: Context
+    negatives: list[Negatives | None]
+
+
+def answers_for_updates(
+    model: Recommender,
+    state: State,
+    samplers: Sequence[Sampler],
+    data: Mapping[str, tf.Tensor],
+    step: Step,
+) -> Answers:
+    """What `sample_batch` has of them, where the rest of it stays inside XLA.
+
+    Random numbers have no state: these are the compiled step's. The graph computes as much of
+    it as is read.
+    """
+    context, _ = make_context(model, state, data, step, _width(samplers))
+    negatives = [
+        None if type(sampler).update is Sampler.update else sampler.sample(context)
+        for sampler in samplers
+    ]
+    return Answers(context, negatives)
+
+
+def _width(samplers: Sequence[Sampler]) -> int:
+    """Columns of the pool: the widest wish."""
+    return max(1, *(sampler.pool for sampler in samplers))
 
 
 _POOLED, _LOOKED_UP, _FROM_POOL, _FROM_ELSEWHERE = range(4)  # the last two are synthesized
@@ -265,6 +313,9 @@ def make_context(
     def embed(items: tf.Tensor) -> tf.Tensor:
         return model.items(state, items)
 
+    def score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return step_score(model, users, items)
+
     def layers() -> Layers:
         return _layers(model, state, users, positives, user_embeddings, positive_embeddings)
 
@@ -275,14 +326,14 @@ def make_context(
         example_weight=data["weight"],
         user_embeddings=user_embeddings,
         positive_embeddings=positive_embeddings,
-        positive_scores=tf.stop_gradient(model.score(user_embeddings, positive_embeddings)),
+        positive_scores=tf.stop_gradient(score(user_embeddings, positive_embeddings)),
         pool=pool,
         progress=step.progress,
         draws=step.draws,
         is_positive=step.train_pairs.contains,
         embed=embed,
         embed_pool=blocks.embed,
-        score=model.score,
+        score=score,
         loss=step.loss,
         layers=functools.cache(layers),
     )
@@ -305,7 +356,7 @@ def _make_pool(
     block_items = tf.gather(items, tf.range(0, rows, block)) if block > 1 else items
     embeddings = embed(block_items)
     in_blocks = tf.reshape(user_embeddings, [rows // block, block, dim])
-    scores = tf.reshape(model.score_all(in_blocks, embeddings), [rows, width])
+    scores = tf.reshape(step_score_all(model, in_blocks, embeddings), [rows, width])
     allowed = ~step.train_pairs.contains(users, items)
     seen = tf.where(allowed, tf.stop_gradient(scores), LOWEST)
     return Pool(items, allowed, seen), Blocks(block_items, embeddings, scores)
@@ -341,7 +392,7 @@ def negative_scores(model: Recommender, batch: SampledBatch) -> tf.Tensor:
     """The scores of all columns [batch, M], with gradient."""
     users = tf.expand_dims(batch.context.user_embeddings, 1)
     scores = [
-        model.score(users, embeddings)
+        step_score(model, users, embeddings)
         for embeddings in (batch.looked_up, batch.synthesized)
         if embeddings.shape[1]
     ]
@@ -377,8 +428,8 @@ def column_losses(
     model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: PairwiseLoss
 ) -> tf.Tensor:
     """`sampler_losses` at the given user representations: [batch, num_samplers]."""
-    positive_scores = model.score(user_embeddings, columns.positive_embeddings)
-    scores = model.score(tf.expand_dims(user_embeddings, 1), columns.embeddings)
+    positive_scores = step_score(model, user_embeddings, columns.positive_embeddings)
+    scores = step_score(model, tf.expand_dims(user_embeddings, 1), columns.embeddings)
     return sampler_losses(columns, positive_scores, scores, loss)
 
 

@@ -16,6 +16,7 @@ LOSSES = ("bpr",)
 OBJECTIVES = ("joint", "uniform", "validation")
 MIXINGS = ("instance", "loss")
 INITS = ("rewind", "scratch", "search")
+PRECISIONS = ("float32", "mixed_bfloat16")
 OPTIMIZERS = ("adam", "row-sparse-adam")
 STANDARD_SET = (
     "rns",
@@ -83,6 +84,12 @@ class Settings:
         comparable only with tables whose epochs were chosen so. Excludes `refit`.
       top_k: cutoffs of the metrics; the first steers early stopping.
       seed: of initial values, data order, samplers and splits.
+      precision: one of `PRECISIONS`, Keras dtype policies. `mixed_bfloat16` computes the
+        scores of training steps in bfloat16, which is faster where a device has units for
+        it, and rounds them to 8 bits; everything else stays float32.
+      jit: compile the dense part of training steps with XLA, see `dense`: shorter steps for
+        seconds of compiling whenever the set of active samplers has changed. What each
+        sampler costs is then not told.
     """
 
     model: str = "mf"
@@ -111,6 +118,8 @@ class Settings:
     select_on_test: bool = False
     top_k: tuple[int, ...] = (20,)
     seed: int = 0
+    precision: str = "float32"
+    jit: bool = False
 
     def __post_init__(self) -> None:
         for kind, value, known in (
@@ -119,6 +128,7 @@ class Settings:
             ("mixing", self.mixing, MIXINGS),
             ("objective", self.objective, OBJECTIVES),
             ("init", self.init, INITS),
+            ("precision", self.precision, PRECISIONS),
             ("optimizer", self.optimizer or OPTIMIZERS[0], OPTIMIZERS),
         ):
             if value not in known:

@@ -37,6 +37,7 @@ from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
+from autosample_tf.refusal import named_refusals
 from autosample_tf.runs import History, Run
 from autosample_tf.samplers import Feedback
 from autosample_tf.settings import Settings
@@ -231,7 +232,9 @@ def _fit(
     """Trains from wherever the stage's checkpoint stands; the history's rows."""
     steps = steps_per_epoch(pairs.num_pairs, settings.batch_size)
     autosample.compile(
-        optimizer=_optimizer(settings), steps_per_execution=min(steps, _STEPS_PER_CALL)
+        optimizer=make_optimizer(settings),
+        jit_compile=settings.jit,
+        steps_per_execution=min(steps, _STEPS_PER_CALL),
     )
     back_up = BackUp(autosample, folder)
     history = History(folder / "history.csv")
@@ -250,19 +253,18 @@ def _fit(
             back_up,
             *([reporter(stage, epochs)] if reporter else []),
         ]
-        autosample.fit(
-            training_batches(
-                pairs,
-                settings.batch_size,
-                seed=stage_seed(settings, stage),
-                first_epoch=done,
-            ),
-            steps_per_epoch=steps,
-            initial_epoch=done,
-            epochs=epochs,
-            callbacks=callbacks,
-            verbose=0,
+        batches = training_batches(
+            pairs, settings.batch_size, seed=stage_seed(settings, stage), first_epoch=done
         )
+        with named_refusals(autosample, lambda: _timed_batch(pairs, settings)):
+            autosample.fit(
+                batches,
+                steps_per_epoch=steps,
+                initial_epoch=done,
+                epochs=epochs,
+                callbacks=callbacks,
+                verbose=0,
+            )
     return history.rows
 
 
@@ -310,6 +312,7 @@ def build(settings: Settings, pairs: Interactions) -> Recommender:
         dim=settings.dim,
         layers=settings.layers,
         seed=stage_seed(settings, "initial"),
+        dtype=settings.precision,
     )
 
 
@@ -382,7 +385,7 @@ def _mixture(
     )
 
 
-def _optimizer(settings: Settings) -> tf.keras.optimizers.Optimizer:
+def make_optimizer(settings: Settings) -> tf.keras.optimizers.Optimizer:
     if settings.optimizer == "adam":
         return tf.keras.optimizers.Adam(settings.learning_rate, jit_compile=False)
     return RowSparseAdam(settings.learning_rate)

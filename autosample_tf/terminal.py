@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import autosample_tf
+from autosample_tf.devices import use_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,17 +40,22 @@ def native_messages_off() -> Iterator[None]:
         os.close(terminal)
 
 
-def load_training(model: str | None = None) -> ModuleType:
+def load_training(model: str | None = None, *, device: str = "auto") -> ModuleType:
     """`autosample_tf.training`, with TensorFlow and its devices, quietly.
 
     Args:
       model: what will be trained, so that TensorFlow's threads suit it.
+      device: what to compute on, see `devices`.
+
+    Raises:
+      InputError: if that device is not there.
     """
     autosample_tf.require_keras_2()
     suit_threads(model)
     with native_messages_off():
         import tensorflow as tf
 
+        use_device(device)
         from autosample_tf import training
 
         tf.config.list_logical_devices()  # where CUDA says what it lacks

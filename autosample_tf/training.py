@@ -276,7 +276,8 @@ def _check_same_data(run: Run, data: Dataset) -> None:
 
 
 _CHANGEABLE = ("init", "rewind_epoch", "refit", "retrain_epochs", "patience", "batch_size",
-               "learning_rate", "l2", "optimizer", "top_k", "seed")  # fmt: skip
+               "learning_rate", "l2", "optimizer", "top_k", "seed", "precision",
+               "jit")  # fmt: skip
 
 
 def _changed_settings(origin: Run, changes: Mapping[str, Any]) -> Settings:

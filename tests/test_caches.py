@@ -310,7 +310,7 @@ def scored(feedback: Feedback, pool: list[int], scores: list[float], step: int =
 def test_nscaching_draws_uniformly_from_the_cache() -> None:
     feedback = many_users()
     sampler = built("nscaching:cache=4,random=6", feedback)
-    table(sampler).assign(tf.tile(tf.constant([[5, 0, 3, NOTHING]]), [DRAWS, 1]))
+    table(sampler).assign(np.tile([[5, 0, 3, NOTHING]], [DRAWS, 1]))
     answer = sampler.sample(scored(feedback, [0] * 6, SCORES))
     assert (answer.weights.numpy() == 1).all()
     assert_frequencies(answer.items.numpy()[:, 0], np.array([0, 3, 5]), np.ones(3))
@@ -321,7 +321,7 @@ def test_nscaching_keeps_in_proportion_to_exp_of_the_score(temperature: float) -
     """Of cache [1, 4] and pool [0, 4, 3, 0]: items 0, 1, 3 and 4 once each."""
     feedback = many_users()
     sampler = built(f"nscaching:cache=2,random=4,temperature={temperature}", feedback)
-    table(sampler).assign(tf.tile(tf.constant([[1, 4]]), [DRAWS, 1]))
+    table(sampler).assign(np.tile([[1, 4]], [DRAWS, 1]))
     update(sampler, scored(feedback, [0, 4, 3, 0], SCORES))
     there = np.array([0, 1, 3, 4])
     assert_ordered_pairs(table(sampler).numpy(), there, np.array(SCORES)[there] / temperature)
@@ -330,7 +330,7 @@ def test_nscaching_keeps_in_proportion_to_exp_of_the_score(temperature: float) -
 def test_towards_temperature_0_nscaching_keeps_the_best() -> None:
     feedback = many_users()
     sampler = built("nscaching:cache=3,random=4,temperature=1e-4", feedback)
-    table(sampler).assign(tf.tile(tf.constant([[1, 4, 0]]), [DRAWS, 1]))
+    table(sampler).assign(np.tile([[1, 4, 0]], [DRAWS, 1]))
     update(sampler, scored(feedback, [0, 5, 2, 2], SCORES))
     np.testing.assert_array_equal(table(sampler), np.tile([2, 5, 0], (DRAWS, 1)))
 
@@ -414,7 +414,7 @@ def test_an_items_ring_has_its_scores_since_it_came() -> None:
 def test_srns_keeps_in_proportion_to_exp_of_the_score_over_tau() -> None:
     feedback = many_users()
     sampler = built("srns:memory=2,random=4,tau=2.0", feedback)
-    table(sampler).assign(tf.tile(tf.constant([[1, 4]]), [DRAWS, 1]))
+    table(sampler).assign(np.tile([[1, 4]], [DRAWS, 1]))
     update(sampler, scored(feedback, [0, 4, 3, 0], SCORES))
     there = np.array([0, 1, 3, 4])
     assert_ordered_pairs(table(sampler).numpy(), there, np.array(SCORES)[there] / 2.0)
@@ -426,7 +426,7 @@ def test_srns_keeps_in_proportion_to_exp_of_the_score_over_tau() -> None:
 def test_adasir_draws_places_of_the_pool_uniformly_and_weighs_them_alike() -> None:
     feedback = many_users()
     sampler = built("adasir:pool=6,resample=4,n=2", feedback)
-    table(sampler).assign(tf.tile(tf.constant([[5, 3, 3, 0]]), [DRAWS, 1]))
+    table(sampler).assign(np.tile([[5, 3, 3, 0]], [DRAWS, 1]))
     answer = sampler.sample(scored(feedback, [0] * 6, SCORES))
     np.testing.assert_array_equal(answer.weights, np.full((DRAWS, 2), 0.5))
     pairs = answer.items.numpy() @ [10, 1]
@@ -438,7 +438,7 @@ def test_each_place_of_adasirs_pool_is_kept_or_resampled_with_equal_probability(
     """Old [5, 5]; proposals 0 to 3 with item 2 masked: a place is 5 with 1/2, else softmax."""
     feedback = many_users()
     sampler = built("adasir:pool=4,resample=2,n=1", feedback)
-    table(sampler).assign(tf.fill([DRAWS, 2], 5))
+    table(sampler).assign(np.full([DRAWS, 2], 5))
     context = scored(feedback, [0] * 4, SCORES)
     masked = np.tile([True, True, False, True], (DRAWS, 1))
     context = with_pool(context, np.tile(SCORES[:4], (DRAWS, 1)), masked)

@@ -6,6 +6,7 @@ Adding one is a file that fulfils `contract.Recommender` and a line in `MODELS`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from autosample_tf.errors import unknown
 from autosample_tf.interactions import Interactions
@@ -16,25 +17,32 @@ from autosample_tf.models.mf import MF
 __all__ = ["MF", "MODELS", "LightGCN", "Recommender", "build_model"]
 
 
-def _mf(train: Interactions, *, dim: int, layers: int, seed: int) -> MF:
-    return MF(train.num_users, train.num_items, dim=dim, seed=seed)
+def _mf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> MF:
+    return MF(train.num_users, train.num_items, dim=dim, seed=seed, dtype=dtype)
 
 
-def _lightgcn(train: Interactions, *, dim: int, layers: int, seed: int) -> LightGCN:
-    return LightGCN(train, layers=layers, dim=dim, seed=seed)
+def _lightgcn(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> LightGCN:
+    return LightGCN(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
 
 
 MODELS: dict[str, Callable[..., Recommender]] = {"lightgcn": _lightgcn, "mf": _mf}
 
 
 def build_model(
-    name: str, train: Interactions, *, dim: int = 64, layers: int = 3, seed: int = 0
+    name: str,
+    train: Interactions,
+    *,
+    dim: int = 64,
+    layers: int = 3,
+    seed: int = 0,
+    dtype: Any = None,
 ) -> Recommender:
-    """The named model over `train`'s users and items; `layers` is for graph models.
+    """The named model over `train`'s users and items; `layers` is for graph models, `dtype`
+    a Keras dtype policy.
 
     Raises:
       InputError: if the name is not one of `MODELS`.
     """
     if name not in MODELS:
         raise unknown("model", name, list(MODELS))
-    return MODELS[name](train, dim=dim, layers=layers, seed=seed)
+    return MODELS[name](train, dim=dim, layers=layers, seed=seed, dtype=dtype)

@@ -21,13 +21,15 @@ class Recommender(Protocol):
     A training step calls `propagate` once, however many samplers there are, and then the
     other methods with its result. Samplers see representations and `score` only, so a
     score need not be a dot product. An implementation is a `tf.keras.Model` whose
-    `trainable_variables` are what the optimizer moves.
+    `trainable_variables` are what the optimizer moves, and whose dtype policy is that of
+    Keras' mixed precision: see `step_score`.
     """
 
     num_users: int
     num_items: int
     dim: int
     built: bool
+    compute_dtype: str
     trainable_variables: list[tf.Variable]
 
     def propagate(self) -> State:
@@ -40,7 +42,8 @@ class Recommender(Protocol):
         """Representations of items: ids [...] int32 to [..., dim]."""
 
     def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        """Scores, broadcasting: users [..., dim] and items [..., dim] to [...]."""
+        """Scores, broadcasting: users [..., dim] and items [..., dim] to [...], in the dtype
+        of what they are of, as are those of `score_all`."""
 
     def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Scores of every user with every item: [..., b, dim] and [..., n, dim] to
@@ -81,6 +84,36 @@ class Layered(Protocol):
         User representations [..., dim] to [..., layers or 1, width]: where layers are
         averaged the representation itself, where they are concatenated its own layers.
         """
+
+
+def step_score(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """`model.score` as a training step reads it: computed in the model's compute dtype.
+
+    Under the policy `mixed_bfloat16` the products of representations, and their gradients,
+    are bfloat16; what goes in and comes out is float32, as are tables, propagation, losses
+    and optimizers. Evaluation asks the model itself, which scores what it is given.
+
+    Args:
+      model: whose score.
+      users: [..., dim].
+      items: [..., dim], broadcasting against users.
+
+    Returns:
+      [...], in the dtype of `users`.
+    """
+    return _computed(model.score, model.compute_dtype, users, items)
+
+
+def step_score_all(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """`model.score_all`, likewise: [..., b, dim] and [..., n, dim] to [..., b, n]."""
+    return _computed(model.score_all, model.compute_dtype, users, items)
+
+
+def _computed(
+    score: Callable[..., tf.Tensor], dtype: str, users: tf.Tensor, items: tf.Tensor
+) -> tf.Tensor:
+    """A score in another dtype; where it is the same one, `tf.cast` adds nothing."""
+    return tf.cast(score(tf.cast(users, dtype), tf.cast(items, dtype)), users.dtype)
 
 
 # The gradients of these sums are written out because TensorFlow's own first copy the incoming

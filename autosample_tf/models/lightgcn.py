@@ -28,6 +28,7 @@ class LightGCN(MF):
       dim: entries of a vector.
       init_scale: standard deviation of the normal distribution that entries begin with.
       seed: of that beginning.
+      dtype: as of `MF`; the propagation is float32 under every policy.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class LightGCN(MF):
         dim: int = 64,
         init_scale: float = 0.01,
         seed: int = 0,
+        dtype: Any = None,
     ):
         if layers < 1:
             raise expected("at least one layer", received=layers, remedy="Use mf for none.")
@@ -47,6 +49,7 @@ class LightGCN(MF):
             dim=dim,
             init_scale=init_scale,
             seed=seed,
+            dtype=dtype,
         )
         self._name = "lightgcn"
         self.num_layers = layers
@@ -93,6 +96,7 @@ class LightGCN(MF):
             "dim": self.dim,
             "init_scale": self.init_scale,
             "seed": self.seed,
+            "dtype": self.dtype_policy.name,
         }
 
     @classmethod

@@ -32,6 +32,8 @@ class MF(tf.keras.Model):
       dim: entries of a vector.
       init_scale: standard deviation of the normal distribution that entries begin with.
       seed: of that beginning.
+      dtype: a Keras dtype policy; None: the global one. Under `mixed_bfloat16` the tables are
+        float32 and a training step's scores bfloat16.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class MF(tf.keras.Model):
         dim: int = 64,
         init_scale: float = 0.01,
         seed: int = 0,
+        dtype: Any = None,
     ):
-        super().__init__(name="mf")
+        super().__init__(name="mf", dtype=dtype)
         self.num_users, self.num_items, self.dim = num_users, num_items, dim
         self.init_scale, self.seed = init_scale, seed
         self.user_table, self.item_table = (
@@ -53,6 +56,7 @@ class MF(tf.keras.Model):
                 initializer=tf.keras.initializers.RandomNormal(
                     stddev=init_scale, seed=2 * seed + i
                 ),
+                experimental_autocast=False,  # rows are cast where they are scored, not tables
             )
             for i, (name, rows) in enumerate((("users", num_users), ("items", num_items)))
         )
@@ -92,6 +96,7 @@ class MF(tf.keras.Model):
             "dim": self.dim,
             "init_scale": self.init_scale,
             "seed": self.seed,
+            "dtype": self.dtype_policy.name,
         }
 
     @classmethod

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.caches import NOTHING, initial_cache, write_rows
+from autosample_tf.samplers.caches import NOTHING, initial_cache, read_rows, write_rows
 from autosample_tf.samplers.contract import (
     Card,
     Context,
@@ -68,11 +68,11 @@ class AdaSIR(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         place = context.draws.integers(self.spec, self.n, self.resample)
-        items = tf.gather(tf.gather(self._pools, context.users), place, batch_dims=1)
+        items = tf.gather(read_rows(context, self._pools), place, batch_dims=1)
         return Negatives(tf.maximum(items, 0), equal_weights(items != NOTHING))
 
     def update(self, context: Context, negatives: Negatives) -> None:
-        pool, old = context.pool.first(self.pool), tf.gather(self._pools, context.users)
+        pool, old = context.pool.first(self.pool), read_rows(context, self._pools)
         shares = softmax_weights(pool.scores, pool.allowed)
         uniform = context.draws.uniform(f"{self.spec}/resample", self.resample)
         new = tf.gather(pool.items, draw_columns(shares, uniform), batch_dims=1)

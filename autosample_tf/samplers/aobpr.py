@@ -69,6 +69,7 @@ class AOBPR(Sampler):
         places = tf.where(reversed_, self._num_items - 1 - ranks, ranks)
         flat = tf.cast(factors, tf.int64) * self._num_items + tf.cast(places, tf.int64)
         items = tf.gather(tf.reshape(self._orders, [-1]), flat)  # XLA has no `gather_nd` of these
+        items = tf.cast(items, tf.int32)
         return first_allowed(items, ~context.is_positive(context.users, items))
 
     def update(self, context: Context, negatives: Negatives) -> None:
@@ -77,7 +78,8 @@ class AOBPR(Sampler):
 
         def renew() -> tf.Tensor:
             factors = tf.transpose(context.embed(tf.range(self._num_items)))  # [dim, num_items]
-            self._orders.assign(tf.argsort(factors, direction="DESCENDING", stable=True))
+            orders = tf.argsort(factors, direction="DESCENDING", stable=True)
+            self._orders.assign(tf.cast(orders, self._orders.dtype))
             self._spreads.assign(tf.math.reduce_std(factors, axis=1))
             return tf.constant(True)
 

@@ -129,6 +129,11 @@ def renewed(
     return kept, columns, tf.where(allowed, scores, 0.0)
 
 
+def read_rows(context: Context, table: tf.Variable) -> tf.Tensor:
+    """The batch's users' rows of a table of integers [num_users, size]: [batch, size] int32."""
+    return tf.cast(tf.gather(table, context.users), tf.int32)
+
+
 def write_rows(context: Context, *written: tuple[tf.Variable, tf.Tensor]) -> None:
     """Writes the batch's users' new rows into tables, the padding's not.
 
@@ -143,7 +148,7 @@ def write_rows(context: Context, *written: tuple[tf.Variable, tf.Tensor]) -> Non
     real = over_replicas(context.example_weight) > 0
     for table, rows in written:
         first = first_real_rows(users, real, table.shape[0])[:, None]  # [rows, 1]
-        rows = over_replicas(rows)
+        rows = tf.cast(over_replicas(rows), table.dtype)
         flat = tf.reshape(rows, [rows.shape[0], -1])
         old = tf.reshape(tf.gather(table, users), flat.shape)
         last = rows.shape[0] - 1

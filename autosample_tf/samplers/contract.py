@@ -109,7 +109,7 @@ class Context:
       embed: items [...] to [..., dim], with gradient.
       embed_pool: columns of the pool [batch, n] int32 to their items' representations
         [batch, n, dim], with gradient; no look-up.
-      score: (users [..., dim], items [..., dim]) to [...].
+      score: (users [..., dim], items [..., dim]) to [...], float32 under every precision.
       loss: (positive scores [batch], negative scores [batch, n]) to [batch, n].
       layers: makes the `Layers`; costs look-ups in every layer, once a step.
     """
@@ -224,9 +224,13 @@ class Sampler(tf.Module):
 
 
 def state_variable(value: np.ndarray, name: str) -> tf.Variable:
-    """A sampler's state: every replica holds and updates a copy of its own, all alike."""
+    """A sampler's state: every replica holds and updates a copy of its own, all alike.
+
+    int32 are stored as int64: TensorFlow has no variables of int32 on a GPU, and XLA there
+    cannot read one that stays with the CPU.
+    """
     return tf.Variable(
-        value,
+        value.astype(np.int64) if value.dtype == np.int32 else value,
         trainable=False,
         name=name,
         synchronization=tf.VariableSynchronization.ON_READ,

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.caches import NOTHING, initial_cache, renewed, write_rows
+from autosample_tf.samplers.caches import NOTHING, initial_cache, read_rows, renewed, write_rows
 from autosample_tf.samplers.contract import (
     Card,
     Context,
@@ -63,7 +63,7 @@ class NSCaching(Sampler):
         self._cache = state_variable(initial_cache(feedback.train, self.cache), "cache")
 
     def sample(self, context: Context) -> Negatives:
-        cached = tf.gather(self._cache, context.users)  # [batch, cache], free places last
+        cached = read_rows(context, self._cache)  # [batch, cache], free places last
         count = tf.reduce_sum(tf.cast(cached != NOTHING, tf.float32), axis=1)
         uniform = context.draws.uniform(self.spec, 1)[:, 0]
         column = tf.minimum(tf.cast(uniform * count, tf.int32), self.cache - 1)
@@ -71,7 +71,7 @@ class NSCaching(Sampler):
         return Negatives(item, tf.cast(count > 0, tf.float32)[:, None])
 
     def update(self, context: Context, negatives: Negatives) -> None:
-        cached, pool = tf.gather(self._cache, context.users), context.pool.first(self.random)
+        cached, pool = read_rows(context, self._cache), context.pool.first(self.random)
         uniform = context.draws.uniform(f"{self.spec}/keep", self.cache + self.random)
         kept, _, _ = renewed(context, cached, pool, self.temperature, uniform)
         write_rows(context, (self._cache, kept))

@@ -106,7 +106,7 @@ def first_allowed(items: tf.Tensor, allowed: tf.Tensor) -> Negatives:
 
 def first_column(allowed: tf.Tensor) -> tf.Tensor:
     """[batch] int32: where in each row of allowed [batch, n] the first true one is, or 0."""
-    return tf.argmax(tf.cast(allowed, tf.int8), axis=1, output_type=tf.int32)
+    return tf.argmax(allowed, axis=1, output_type=tf.int32)
 
 
 def equal_weights(allowed: tf.Tensor) -> tf.Tensor:

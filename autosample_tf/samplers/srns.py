@@ -31,6 +31,7 @@ import tensorflow as tf
 from autosample_tf.samplers.caches import (
     NOTHING,
     initial_cache,
+    read_rows,
     renewed,
     scores_of,
     write_rows,
@@ -107,12 +108,12 @@ class SRNS(Sampler):
         self._filled = state_variable(np.zeros(shape, np.int32), "filled")
 
     def sample(self, context: Context) -> Negatives:
-        items = tf.gather(self._memory, context.users)  # [batch, memory]
+        items = read_rows(context, self._memory)  # [batch, memory]
         scores = scores_of(context, items)
         likelihood = tf.sigmoid(scores - context.positive_scores[:, None])
         spread = spread_of_likelihood(
             tf.gather(self._rings, context.users),
-            tf.gather(self._filled, context.users),
+            read_rows(context, self._filled),
             context.positive_scores,
         )
         alpha = self.alpha * warmed_up(context.progress, self.warmup)
@@ -121,7 +122,7 @@ class SRNS(Sampler):
         return dataclasses.replace(best, columns=None)  # of the memory, not of the step's pool
 
     def update(self, context: Context, negatives: Negatives) -> None:
-        items, pool = tf.gather(self._memory, context.users), context.pool.first(self.random)
+        items, pool = read_rows(context, self._memory), context.pool.first(self.random)
         uniform = context.draws.uniform(f"{self.spec}/keep", self.memory + self.random)
         kept, columns, scores = renewed(context, items, pool, self.tau, uniform)
         rings, filled = self._rings_after(context, columns, scores)
@@ -142,7 +143,7 @@ class SRNS(Sampler):
         """
         place = tf.minimum(columns, self.memory - 1)
         rings = tf.gather(tf.gather(self._rings, context.users), place, batch_dims=1)
-        filled = tf.gather(tf.gather(self._filled, context.users), place, batch_dims=1)
+        filled = tf.gather(read_rows(context, self._filled), place, batch_dims=1)
         filled = tf.where(columns < self.memory, filled, 0)
         present = tf.gather(scores, columns, batch_dims=1)[:, :, None]
         rings = tf.concat([rings[:, :, 1:], present], axis=2)

@@ -68,7 +68,7 @@ class WARP(Sampler):
         pool = context.pool.first(self.pool)
         violates = pool.scores > context.positive_scores[:, None] - self.margin
         violates &= pool.allowed
-        column = tf.argmax(tf.cast(violates, tf.int8), axis=1, output_type=tf.int32)
+        column = tf.argmax(violates, axis=1, output_type=tf.int32)
         found = tf.reduce_any(violates, axis=1)
         tried = (tf.range(self.pool)[None, :] <= column[:, None]) & pool.allowed
         trials = tf.reduce_sum(tf.cast(tried, tf.int32), axis=1)

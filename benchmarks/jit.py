@@ -1,0 +1,73 @@
+"""What a step of the standard set takes with `--jit` and without.
+
+    python benchmarks/jit.py path/to/gowalla mf
+
+Batch 2,048, the objective `validation`, stretches of steps in turns, each going on where its
+last one ended. Milliseconds on the clock, and of all cores together, which other work on the
+machine disturbs less. Writes `benchmarks/results/jit-mf.json`, or -lightgcn.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+
+from record import RESULTS, machine
+
+import autosample_tf
+from autosample_tf.models import build_model
+from autosample_tf.pipeline import training_batches
+from autosample_tf.settings import MODEL_DEFAULTS
+from autosample_tf.splits import with_validation
+from autosample_tf.stages import make_optimizer
+from autosample_tf.terminal import suit_threads
+
+STEPS = {"mf": 320, "lightgcn": 64}
+ROUNDS, BATCH_SIZE = 5, 2048
+
+
+def main(path: str, name: str) -> None:
+    """Times the steps and writes medians."""
+    suit_threads(name)  # as `autosample-tf search` does
+    data = with_validation(autosample_tf.load(path), 0.1, seed=0)
+    seen_on = machine()
+    first = {}
+    times: dict[str, list[tuple[float, float]]] = {"plain": [], "jit": []}
+    trained = {case: _built(data, name, jit=case == "jit") for case in times}
+    for round_ in range(ROUNDS + 1):
+        for case, autosample in trained.items():
+            batches = training_batches(data.train, BATCH_SIZE, seed=0).skip(round_ * STEPS[name])
+            began, began_cores = time.perf_counter(), time.process_time()
+            autosample.fit(batches, steps_per_epoch=STEPS[name], verbose=0)
+            took = time.perf_counter() - began, time.process_time() - began_cores
+            if round_:
+                times[case].append(tuple(1e3 * seconds / STEPS[name] for seconds in took))
+            else:  # traces and compiles
+                first[case] = took[0]
+    result = {
+        "machine": seen_on,
+        "first_seconds": first,
+        "milliseconds": {case: statistics.median(t for t, _ in times[case]) for case in times},
+        "core_milliseconds": {case: statistics.median(t for _, t in times[case]) for case in times},
+        "rounds": times,
+    }
+    (RESULTS / f"jit-{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    for case in times:
+        clock, cores = result["milliseconds"][case], result["core_milliseconds"][case]
+        print(f"{name} {case:<6} {clock:6.2f} ms, {cores:6.2f} core-ms, first {first[case]:.0f} s")
+
+
+def _built(data: autosample_tf.Dataset, name: str, *, jit: bool) -> autosample_tf.AutoSample:
+    settings = autosample_tf.Settings(model=name).resolved(data.train.num_pairs)
+    autosample = autosample_tf.AutoSample(
+        build_model(name, data.train), data.train, validation=data.valid,
+        l2=MODEL_DEFAULTS[name]["l2"],
+    )  # fmt: skip
+    autosample.compile(make_optimizer(settings), jit_compile=jit, steps_per_execution=32)
+    return autosample
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
