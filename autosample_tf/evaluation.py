@@ -26,6 +26,7 @@ from autosample_tf.models.contract import State
 _USERS_PER_BATCH = 128  # score blocks that stay in cache: larger ones are slower
 _MOST_BATCHES_AT_ONCE = 4  # each holds a score of every item: memory grows with them
 _ITEMS_PER_BLOCK = 64
+_MOST_ITEMS_AT_ONCE = 1 << 18  # scores of more items are made and ranked a part at a time
 METRICS = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 
 
@@ -138,12 +139,37 @@ class Ranker:
         def ranked(
             state: State, catalogue: tf.Tensor, users: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
-            scores = self._model.score_all(self._model.users(state, users), catalogue)
-            values, candidates = exact_top_k(scores, width)
+            rows = self._model.users(state, users)
+            values, candidates = _best_of_catalogue(self._model, rows, catalogue, width)
             unseen = ~self._pairs.contains(users, candidates)
             return first_marked(candidates, values, unseen, self._k)
 
         return self._graphs.setdefault(width, ranked)
+
+
+def _best_of_catalogue(
+    model: Recommender, users: tf.Tensor, catalogue: tf.Tensor, k: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `exact_top_k` of all scores, of which no more than some are there at a time.
+
+    Args:
+      model: whose scores.
+      users: [batch, dim].
+      catalogue: [num_items, dim].
+      k: in [1, num_items].
+    """
+    values: list[tf.Tensor] = []
+    items: list[tf.Tensor] = []
+    for first in range(0, catalogue.shape[0], _MOST_ITEMS_AT_ONCE):
+        with tf.control_dependencies(values[-1:]):  # one part after another
+            part = tf.identity(catalogue[first : first + _MOST_ITEMS_AT_ONCE])
+            best, places = exact_top_k(model.score_all(users, part), min(k, part.shape[0]))
+        values.append(best)
+        items.append(first + places)
+    if len(values) == 1:
+        return values[0], items[0]
+    best, places = tf.math.top_k(tf.concat(values, axis=1), k)
+    return best, tf.gather(tf.concat(items, axis=1), places, batch_dims=1)
 
 
 def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:

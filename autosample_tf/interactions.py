@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from autosample_tf.errors import InputError, expected
+
+_PAIRS_PER_BLOCK = 1 << 20  # so many at once need megabytes besides the pairs, not a multiple
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class Interactions:
         Raises:
           InputError: if an index is out of range or the arrays' lengths differ.
         """
-        users, items = np.asarray(users, np.int64), np.asarray(items, np.int64)
+        users, items = _as_integers(users), _as_integers(items)
         if users.shape != items.shape or users.ndim != 1:
             raise expected(
                 "users and items as two vectors of one length",
@@ -54,11 +56,14 @@ class Interactions:
             )
         _check_range("user", users, num_users)
         _check_range("item", items, num_items)
-        keys = distinct(users * num_items + items)
-        rows = keys // max(num_items, 1)
-        counts = np.bincount(rows, minlength=num_users)
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(offsets, (keys - rows * num_items).astype(np.int32), num_items)
+        keys = users.astype(np.int64)
+        keys *= num_items
+        keys += items
+        keys = distinct(keys)
+        first_keys = np.arange(num_users + 1) * num_items  # of each row
+        offsets = np.searchsorted(keys, first_keys)
+        keys -= np.repeat(first_keys[:-1], np.diff(offsets))
+        return cls(offsets, keys.astype(np.int32), num_items)
 
     @property
     def num_users(self) -> int:
@@ -83,10 +88,30 @@ class Interactions:
         """[num_items] int64: how many users each item has."""
         return np.bincount(self.items, minlength=self.num_items)
 
-    @functools.cached_property
+    @property
     def keys(self) -> np.ndarray:
-        """[num_pairs] int64, ascending: user * num_items + item, one number a pair."""
-        return self.users.astype(np.int64) * self.num_items + self.items
+        """[num_pairs] int64, ascending: user * num_items + item, one number a pair.
+
+        Made anew each time: they take twice the memory of the items.
+        """
+        return self.keys_of(0, self.num_users)
+
+    def keys_of(self, first: int, last: int) -> np.ndarray:
+        """The keys of the users from `first` to before `last`."""
+        offsets = self.offsets[first : last + 1]
+        keys = np.repeat(np.arange(first, last) * self.num_items, np.diff(offsets))
+        keys += self.items[offsets[0] : offsets[-1]]
+        return keys
+
+    def blocks(self, num_pairs: int = _PAIRS_PER_BLOCK) -> Iterator[tuple[int, int]]:
+        """Ranges of users, `first` to before `last`, with so many pairs at most or one user."""
+        first = 0
+        while first < self.num_users:
+            most = self.offsets[first] + num_pairs
+            fitting = int(np.searchsorted(self.offsets, most, side="right")) - 1
+            last = max(first + 1, fitting)
+            yield first, last
+            first = last
 
     def row(self, user: int) -> np.ndarray:
         """[degree] int32: one user's items, ascending."""
@@ -97,8 +122,9 @@ class Interactions:
         queries = np.asarray(users, np.int64) * self.num_items + items
         if not self.num_pairs:
             return np.zeros(queries.shape, bool)
-        places = np.minimum(np.searchsorted(self.keys, queries), self.num_pairs - 1)
-        return self.keys[places] == queries
+        keys = self.keys
+        places = np.minimum(np.searchsorted(keys, queries), self.num_pairs - 1)
+        return keys[places] == queries
 
     def select(self, mask: np.ndarray) -> Interactions:
         """The pairs where `mask` [num_pairs] holds, over the same users and items."""
@@ -179,15 +205,14 @@ class Dataset:
         Carving validation from train changes none of the peculiarities: what train and
         validation have together counts as seen.
         """
-        seen = self.train if self.valid is None else self.train.union(self.valid)
         counts = {"users": self.num_users, "items": self.num_items}
         counts |= {name: split.num_pairs for name, split in self.splits.items()}
         peculiar = {
             "given_negatives": self.given.num_pairs if self.given is not None else 0,
             "users_without_train_pairs": int(np.sum(self.train.degrees == 0)),
-            "users_with_whole_catalogue": int(np.sum(seen.degrees == self.num_items)),
+            "users_with_whole_catalogue": int(np.sum(self.seen.degrees == self.num_items)),
             "test_items_never_in_train": int(
-                np.sum((self.test.popularity > 0) & (seen.popularity == 0))
+                np.sum((self.test.popularity > 0) & (self.seen.popularity == 0))
             ),
             **self.notes,
         }
@@ -204,7 +229,8 @@ class Dataset:
         given = {"given": self.given} if self.given is not None and self.given.num_pairs else {}
         for name, split in {**self.splits, **given}.items():
             digest.update(name.encode() + b"\0")
-            digest.update(split.keys.astype("<i8").tobytes())
+            for first, last in split.blocks():
+                digest.update(split.keys_of(first, last).astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -213,7 +239,13 @@ def distinct(values: np.ndarray) -> np.ndarray:
     ordered = np.sort(values)
     is_new = np.ones(len(ordered), bool)
     is_new[1:] = ordered[1:] != ordered[:-1]
-    return ordered[is_new]
+    return ordered if is_new.all() else ordered[is_new]
+
+
+def _as_integers(indices: np.ndarray) -> np.ndarray:
+    """An array of integers, as wide as they came."""
+    indices = np.asarray(indices)
+    return indices if indices.dtype.kind == "i" else indices.astype(np.int64)
 
 
 def _check_range(kind: str, indices: np.ndarray, size: int) -> None:

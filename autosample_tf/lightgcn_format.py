@@ -4,14 +4,15 @@ A line is `user item item …`, non-negative integers with spaces or tabs betwee
 user may stand on several lines of a file, and alone on a line: then it belongs to the
 catalogue and has nothing there. Blank lines, a byte order mark and any line ending are fine.
 
-The bytes are parsed as arrays rather than line by line: 1.5 million pairs take a fraction
-of a second.
+The bytes are parsed as arrays rather than line by line, some megabytes at a time: a million
+pairs take a fraction of a second, and any number little more memory than they have items.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ _REQUIRED = ("train", "test")
 _LINE = "a line `user item item …` of non-negative integers"
 _MOST_DIGITS = 18  # what int64 holds whatever the digits are
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLOCK = 1 << 23  # bytes that are parsed at once, or one line if that is longer
 
 # What each byte is: a digit, a space within a line, the end of a line, or out of place.
 _OTHER, _DIGIT, _SPACE, _END = range(4)
@@ -40,7 +42,7 @@ class _Lines:
     Attributes:
       users: [num_lines] int64, the user of each line that is not blank.
       counts: [num_lines] int64, how many items the line has.
-      items: [sum of counts] int64, line after line.
+      items: [sum of counts] int32 where that holds them, else int64; line after line.
     """
 
     users: np.ndarray
@@ -66,8 +68,8 @@ def read_lightgcn(folder: Path, *, name: str) -> Dataset:
     files = {split: folder / f"{split}.txt" for split in _SPLITS}
     _check_files(folder, [files[split] for split in _REQUIRED])
     lines = {split: parse(path) for split, path in files.items() if path.is_file()}
-    user_ids = distinct(np.concatenate([part.users for part in lines.values()]))
-    item_ids = distinct(np.concatenate([part.items for part in lines.values()]))
+    user_ids = _vocabulary([part.users for part in lines.values()])
+    item_ids = _vocabulary([part.items for part in lines.values()])
     merged = {split: _index(part, user_ids, item_ids) for split, part in lines.items()}
     unseen = _drop_seen(merged)
     if "valid" in unseen and not unseen["valid"].num_pairs:
@@ -107,24 +109,51 @@ def parse(path: Path) -> _Lines:
     Raises:
       InputError: at the first line that is malformed, which the message names.
     """
-    text = path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
+    parts, place = [], 0
+    for text in _blocks(path):
+        parts.append(_parse_block(path, text, place))
+        place += len(text)
+    fields = ([getattr(part, field) for part in parts] for field in ("users", "counts", "items"))
+    return _Lines(*map(np.concatenate, fields))
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """The file's bytes without a byte order mark, some whole lines at a time; one at least."""
+    with path.open("rb") as file:
+        rest = file.read(len(_BYTE_ORDER_MARK)).removeprefix(_BYTE_ORDER_MARK)
+        while read := file.read(_BLOCK):
+            text = rest + read
+            end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+            yield text[:end]
+            rest = text[end:]
+        yield rest
+
+
+def _parse_block(path: Path, text: bytes, place: int) -> _Lines:
+    """Some whole lines of the file, which stand at `place` in it."""
     # A line end before the first byte and after the last gives every number an edge.
     kinds = np.full(len(text) + 2, _END, np.uint8)
     kinds[1:-1] = _KINDS[np.frombuffer(text, np.uint8)]
     if not kinds.all():
-        raise _misplaced_byte(path, text, int(np.argmin(kinds)) - 1)
+        raise _misplaced_byte(path, place + int(np.argmin(kinds)) - 1)
     is_digit = kinds == _DIGIT
     # Where digits begin and end: [num_numbers, 2] positions in text, the end excluded.
     edges = np.flatnonzero(is_digit[1:] != is_digit[:-1]).reshape(-1, 2)
     starts, lengths = edges[:, 0], edges[:, 1] - edges[:, 0]
     if len(lengths) and lengths.max() > _MOST_DIGITS:
-        raise _too_large(path, text, int(starts[np.argmax(lengths > _MOST_DIGITS)]))
+        raise _too_large(path, place + int(starts[np.argmax(lengths > _MOST_DIGITS)]))
     numbers = _numbers(text, starts, lengths)
     line_ends = np.flatnonzero(kinds[1:-1] == _END)
     line_of_number = np.searchsorted(line_ends, starts)
     is_user = np.diff(line_of_number, prepend=-1) != 0
     numbers_on_line = np.diff(np.append(np.flatnonzero(is_user), len(numbers)))
-    return _Lines(numbers[is_user], numbers_on_line - 1, numbers[~is_user])
+    return _Lines(numbers[is_user], numbers_on_line - 1, _narrow(numbers[~is_user]))
+
+
+def _narrow(items: np.ndarray) -> np.ndarray:
+    """The same numbers as int32, if they are not too large for that."""
+    fits = items.max(initial=0) <= np.iinfo(np.int32).max
+    return items.astype(np.int32) if fits else items
 
 
 def _numbers(text: bytes, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -135,6 +164,12 @@ def _numbers(text: bytes, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray
         longer = np.flatnonzero(lengths > place)
         values[longer] = values[longer] * 10 + (digits[starts[longer] + place] - ord("0"))
     return values
+
+
+def _vocabulary(parts: list[np.ndarray]) -> np.ndarray:
+    """The different ids of all parts in ascending order."""
+    pieces = [part[at : at + _BLOCK] for part in parts for at in range(0, len(part), _BLOCK)]
+    return distinct(np.concatenate([distinct(piece) for piece in pieces] or parts))
 
 
 def _index(lines: _Lines, user_ids: np.ndarray, item_ids: np.ndarray) -> Interactions:
@@ -148,10 +183,10 @@ def _index(lines: _Lines, user_ids: np.ndarray, item_ids: np.ndarray) -> Interac
 
 
 def _places(ids: np.ndarray, vocabulary: np.ndarray) -> np.ndarray:
-    """Where each id stands in the ascending vocabulary, which has all of them."""
+    """Where each id stands in the ascending vocabulary, which has all of them: int32."""
     if len(vocabulary) and vocabulary[-1] == len(vocabulary) - 1:
-        return ids  # 0, 1, 2, … without a hole, as most published files have it
-    return np.searchsorted(vocabulary, ids)
+        return ids.astype(np.int32, copy=False)  # 0, 1, 2, …, as most published files have it
+    return np.searchsorted(vocabulary, ids).astype(np.int32)
 
 
 def _as_text(ids: np.ndarray) -> np.ndarray:
@@ -182,8 +217,9 @@ def _check_files(folder: Path, required: list[Path]) -> None:
         )
 
 
-def _misplaced_byte(path: Path, text: bytes, place: int) -> InputError:
+def _misplaced_byte(path: Path, place: int) -> InputError:
     """The error for the word around a byte that is no digit, space or line end."""
+    text = _text(path)
     word = _word(text, place)
     if re.fullmatch("-[0-9]+", word):
         remedy = "Number users and items from 0 upwards."
@@ -192,12 +228,18 @@ def _misplaced_byte(path: Path, text: bytes, place: int) -> InputError:
     return expected(f"{_LINE} at {path}:{_line(text, place)}", received=repr(word), remedy=remedy)
 
 
-def _too_large(path: Path, text: bytes, place: int) -> InputError:
+def _too_large(path: Path, place: int) -> InputError:
+    text = _text(path)
     return expected(
         f"{_LINE} of at most {_MOST_DIGITS} digits at {path}:{_line(text, place)}",
         received=repr(_word(text, place)),
         remedy="Renumber the ids, or give a .csv, .tsv or .inter table: any text there.",
     )
+
+
+def _text(path: Path) -> bytes:
+    """What `_blocks` gives as a whole, for an error's place in it."""
+    return path.read_bytes().removeprefix(_BYTE_ORDER_MARK)
 
 
 def _word(text: bytes, place: int, *, longest: int = 40) -> str:

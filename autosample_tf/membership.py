@@ -13,6 +13,8 @@ pairs, slots of tags take less than half of theirs.
 from __future__ import annotations
 
 import dataclasses
+import weakref
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -23,13 +25,15 @@ _MAX_ROUNDS = 500
 
 
 class PairSet:
-    """An immutable set of (user, item) pairs with an exact, static-shape `contains`."""
+    """An immutable set of (user, item) pairs with an exact, static-shape `contains`.
+
+    Sets of the same `Interactions` share their table: what is trained on is also what
+    rankings leave out.
+    """
 
     def __init__(self, interactions: Interactions):
         self._num_items = interactions.num_items
-        most = interactions.num_users * interactions.num_items
-        self._table = build_cuckoo_table(interactions.keys, most)
-        self._tags = [tf.constant(side) for side in self._table.tags]
+        self._table = _table_of(interactions)
 
     def contains(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Whether each pair is in the set.
@@ -51,8 +55,34 @@ class PairSet:
         hashes = keys * table.multipliers[side]
         shift, mask = (hashes.dtype.as_numpy_dtype(n) for n in (table.tag_bits, table.slots - 1))
         slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes, shift), mask)
-        tags = tf.gather(self._tags[side], slots)
+        tags = tf.gather(table.tags[side], slots)
         return tags == tf.cast(hashes, tags.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TableInGraph:
+    """A `CuckooTable` whose tags are tensors, [slots] of each side."""
+
+    tags: list[tf.Tensor]
+    multipliers: np.ndarray
+    tag_bits: int
+    slots: int
+
+
+_TABLES: weakref.WeakKeyDictionary[Interactions, _TableInGraph] = weakref.WeakKeyDictionary()
+
+
+def _table_of(interactions: Interactions) -> _TableInGraph:
+    """The table of these pairs, built when it is first asked for."""
+    if interactions not in _TABLES:
+        table = build_cuckoo_table(
+            lambda: (interactions.keys_of(*block) for block in interactions.blocks()),
+            interactions.num_pairs,
+            interactions.num_users * interactions.num_items,
+        )
+        tags = [tf.constant(side) for side in table.tags]
+        _TABLES[interactions] = _TableInGraph(tags, table.multipliers, table.tag_bits, table.slots)
+    return _TABLES[interactions]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,57 +108,72 @@ class CuckooTable:
         """Of a side, a power of 2."""
         return self.tags.shape[1]
 
+    def place(self, keys: np.ndarray) -> bool:
+        """Puts keys [n] int64, distinct and none of them in it yet, into the table.
 
-def build_cuckoo_table(keys: np.ndarray, most: int) -> CuckooTable:
+        Returns:
+          Whether there was a slot for each. If not, some are in none.
+        """
+        pending, side = keys.astype(self.multipliers.dtype), 0
+        for _ in range(_MAX_ROUNDS):
+            if not len(pending):
+                return True
+            pending = self._place_where_they_may(pending, side)
+            side = 1 - side
+        return False
+
+    def _place_where_they_may(self, keys: np.ndarray, side: int) -> np.ndarray:
+        """Puts each key into its slot of one side; the keys that have none then.
+
+        Those are the keys that were there, and of several for one slot all but the last.
+        """
+        hashes = keys * self.multipliers[side]
+        slots = (hashes >> self.tag_bits) & (self.slots - 1)
+        tags, own = self.tags[side], hashes.astype(self.tags.dtype)
+        before = tags[slots]
+        tags[slots] = own
+        stays = tags[slots] == own
+        evicted = stays & (((before >> self.tag_bits) ^ slots) & 1 == 0)
+        return np.concatenate([keys[~stays], self._keys_in(slots[evicted], before[evicted], side)])
+
+    def _keys_in(self, slots: np.ndarray, tags: np.ndarray, side: int) -> np.ndarray:
+        """The keys whose tags these were, by the inverse of the multiplier."""
+        bits = 8 * self.multipliers.itemsize
+        inverse = np.array(pow(int(self.multipliers[side]), -1, 2**bits), f"uint{bits}")
+        low = tags.astype(slots.dtype) & (2**self.tag_bits - 1)
+        hashes = (slots << self.tag_bits) | low
+        keys = hashes * inverse.astype(slots.dtype)
+        return keys & (self.slots * 2**self.tag_bits - 1)
+
+
+def build_cuckoo_table(
+    blocks: Callable[[], Iterable[np.ndarray]], num_keys: int, most: int
+) -> CuckooTable:
     """Places each key, at a load of at most 0.4.
 
+    Nothing besides the table is as large as the keys: what a slot's key was is told from its
+    tag when another one takes the slot.
+
     Args:
-      keys: [num_keys] int64, distinct, in [0, most).
+      blocks: gives the keys, [n] int64 at a time, distinct, in [0, most); called again in the
+        rare case that they do not fit.
+      num_keys: of all blocks.
       most: at most 2^63.
     """
-    slot_bits = max(2, int(np.ceil(np.log2(max(len(keys), 1) / 0.8))))
+    slot_bits = max(2, int(np.ceil(np.log2(max(num_keys, 1) / 0.8))))
     tag_bits = max(0, (most - 1).bit_length() - slot_bits)
     dtype = np.int32 if slot_bits + tag_bits < 32 else np.int64
     rng = np.random.default_rng(0)  # any multipliers do: they never reach a result
     while True:
         multipliers = rng.integers(-(2**63), 2**63 - 1, size=2, dtype=np.int64).astype(dtype) | 1
-        hashes = keys.astype(dtype) * multipliers[:, None]
-        slots = (hashes >> tag_bits) & (2**slot_bits - 1)
-        occupants = _place(slots + np.array([[0], [2**slot_bits]]), 2 * 2**slot_bits)
-        if occupants is not None:
-            tags = _tags(hashes, occupants.reshape(2, -1), tag_bits)
-            return CuckooTable(tags, multipliers, tag_bits)
+        table = CuckooTable(_empty_tags(2**slot_bits, tag_bits), multipliers, tag_bits)
+        if all(table.place(keys) for keys in blocks()):
+            return table
 
 
-def _place(choices: np.ndarray, num_slots: int) -> np.ndarray | None:
-    """Which key is in each slot, or -1: [num_slots]; None where they do not fit.
-
-    Args:
-      choices: [2, num_keys], the slots that each may be in.
-      num_slots: more than the largest.
-    """
-    num_keys = choices.shape[1]
-    occupant = np.full(num_slots, -1)
-    side = np.zeros(num_keys, np.int64)  # which of its two slots a key tries next
-    pending = np.arange(num_keys)
-    for _ in range(_MAX_ROUNDS):
-        if not len(pending):
-            return occupant
-        slots = choices[side[pending], pending]
-        evicted = np.unique(occupant[slots])
-        evicted = evicted[evicted != -1]
-        occupant[slots] = pending  # of several keys for one slot the last one stays
-        pending = np.concatenate([pending[occupant[slots] != pending], evicted])
-        side[pending] ^= 1
-    return None
-
-
-def _tags(hashes: np.ndarray, occupants: np.ndarray, tag_bits: int) -> np.ndarray:
-    """What each slot holds: [2, slots], of the hashes [2, num_keys] and occupants [2, slots]."""
+def _empty_tags(num_slots: int, tag_bits: int) -> np.ndarray:
+    """[2, num_slots]: in each slot a tag of another slot."""
     dtype = np.int32 if tag_bits < 32 else np.int64
-    slots = np.arange(occupants.shape[1], dtype=np.int64)
-    tags = np.tile(((slots ^ 1) << tag_bits).astype(dtype), (2, 1))  # of another slot: empty
-    for side in range(2):
-        taken = occupants[side] >= 0
-        tags[side, taken] = hashes[side, occupants[side, taken]].astype(dtype)
-    return tags
+    slots = np.arange(num_slots, dtype=np.int64) ^ 1
+    slots <<= tag_bits
+    return np.tile(slots.astype(dtype), (2, 1))

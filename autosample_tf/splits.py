@@ -51,12 +51,13 @@ def hold_out(
             "none with as many",
             remedy="Give more pairs per user, or a split made elsewhere.",
         )
-    # The pairs are sorted by user already, so sorting them by (user, key) moves each one
-    # within its own row, and a place's distance from the row's beginning is the pair's rank.
-    order = np.lexsort((_pair_keys(interactions, seed), interactions.users))
-    ranks = np.arange(interactions.num_pairs) - interactions.offsets[interactions.users]
-    held = np.zeros(interactions.num_pairs, bool)
-    held[order] = ranks < counts[interactions.users]
+    users = _user_keys(interactions.num_users, seed)
+    held = np.concatenate(
+        [
+            _is_held(interactions, slice(*block), users[slice(*block)], counts[slice(*block)])
+            for block in interactions.blocks()
+        ]
+    )
     return interactions.select(~held), interactions.select(held)
 
 
@@ -92,11 +93,35 @@ def _held_out_counts(degrees: np.ndarray, fraction: float) -> np.ndarray:
     return np.where(degrees < FEWEST_PAIRS, 0, np.clip(rounded, 1, degrees - 1))
 
 
-def _pair_keys(interactions: Interactions, seed: int) -> np.ndarray:
-    """[num_pairs] uint64: a hash of (seed, user, item)."""
+def _user_keys(num_users: int, seed: int) -> np.ndarray:
+    """[num_users] uint64: a hash of (seed, user)."""
     seeds = _splitmix64(np.array([seed % 2**64], np.uint64))
-    users = _splitmix64(seeds ^ np.arange(interactions.num_users, dtype=np.uint64))
-    return _splitmix64(users[interactions.users] ^ interactions.items.astype(np.uint64))
+    return _splitmix64(seeds ^ np.arange(num_users, dtype=np.uint64))
+
+
+def _is_held(
+    interactions: Interactions, block: slice, keys: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """[pairs of the block] bool: whether each pair is among those of its user to hold out.
+
+    Args:
+      interactions: the pairs to part.
+      block: the users whose pairs these are.
+      keys: [block] uint64, `_user_keys` of them.
+      counts: [block], how many pairs each of them gives up.
+    """
+    degrees = interactions.degrees[block]
+    offsets = interactions.offsets[block.start : block.stop + 1]
+    items = interactions.items[offsets[0] : offsets[-1]]
+    users = np.repeat(np.arange(len(degrees)), degrees)
+    pair_keys = _splitmix64(keys[users] ^ items.astype(np.uint64))
+    # The pairs are sorted by user already, so sorting them by (user, key) moves each one
+    # within its own row, and a place's distance from the row's beginning is the pair's rank.
+    order = np.lexsort((pair_keys, users))
+    ranks = np.arange(len(users)) - (offsets[:-1] - offsets[0])[users]
+    held = np.zeros(len(users), bool)
+    held[order] = ranks < counts[users]
+    return held
 
 
 def _splitmix64(states: np.ndarray) -> np.ndarray:

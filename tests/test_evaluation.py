@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from ir_measures import AP, RR, P, R, Success, nDCG
 
+from autosample_tf import evaluation
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import (
     METRICS,
@@ -275,6 +276,18 @@ def test_a_ranking_is_the_brute_force_sort(num_items: int, most_seen: int, k: in
     np.testing.assert_array_equal(rankings.items, expected)
     np.testing.assert_array_equal(rankings.users, np.arange(300))
     assert (rankings.items.dtype, rankings.scores.dtype) == (np.int32, np.float32)
+
+
+@pytest.mark.parametrize("at_once", [1, 64, 100, 699])
+def test_a_catalogue_ranked_part_by_part_is_ranked_as_a_whole(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_MOST_ITEMS_AT_ONCE", at_once)
+    model = integer_model(9, 700, seed=at_once)
+    seen = seen_by_degrees(np.arange(1, 10) * 20, 700, seed=0)
+    ranked = Ranker(model, seen, 30).rank(np.arange(9))
+    expected = brute_force(scores_of(model), seen, np.arange(9), 30)
+    np.testing.assert_array_equal(ranked.items, expected)
 
 
 @pytest.mark.parametrize("num_seen", range(20))

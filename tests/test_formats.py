@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 
+from autosample_tf import lightgcn_format
 from autosample_tf.errors import InputError
 from autosample_tf.formats import read
 from autosample_tf.lightgcn_format import parse
@@ -45,6 +46,12 @@ def write_table(tmp_path):
     return write
 
 
+@pytest.fixture(params=[1, 7, 1 << 20])
+def blocks(request, monkeypatch):
+    """Files are read in parts of so many bytes, which may fall within a line or its end."""
+    monkeypatch.setattr(lightgcn_format, "_BLOCK", request.param)
+
+
 class TestLightGCNFolder:
     def test_splits_and_ids(self, write_splits):
         dataset = read(write_splits(train=b"0 1 2\n1 0\n", valid=b"1 2\n", test=b"0 0\n1 1\n"))
@@ -80,12 +87,12 @@ class TestLightGCNFolder:
             pytest.param(b"00 01 2\n1 0003\n", id="leading zeros"),
         ],
     )
-    def test_spellings_of_one_file(self, write_splits, train):
+    def test_spellings_of_one_file(self, write_splits, train, blocks):
         dataset = read(write_splits(train=train, test=b"0 3\n"))
         assert pairs_of(dataset, "train") == {("0", "1"), ("0", "2"), ("1", "3")}
         assert dataset.notes["duplicate_pairs"] == 0
 
-    def test_agrees_with_a_line_by_line_oracle(self, tmp_path):
+    def test_agrees_with_a_line_by_line_oracle(self, tmp_path, blocks):
         draw = random.Random(0)
 
         def some_ids():
@@ -140,7 +147,9 @@ class TestLightGCNFolder:
             (b"9" * 60, "'9999", "Renumber"),
         ],
     )
-    def test_a_malformed_line_is_named(self, write_splits, word, received, remedy, end, line):
+    def test_a_malformed_line_is_named(
+        self, write_splits, word, received, remedy, end, line, blocks
+    ):
         before = b"0 1 2" + end + end if line == 3 else b""
         folder = write_splits(train=before + b"1 " + word + b" 3" + end, test=b"0 3\n")
         message = refusal(folder)

@@ -219,3 +219,15 @@ def test_the_checksum_is_of_the_ids_and_the_pairs_alone():
 def test_the_checksum_is_the_same_on_every_machine():
     dataset = build_dataset([(0, 0), (6, 10)], [(1, 2)])
     assert dataset.checksum() == "667dc241677105930fdb5a0c31556adbfc6c0041399c6e388be2579459321910"
+
+
+@pytest.mark.parametrize("num_pairs", [1, 4, 10**6])
+def test_blocks_of_users_follow_one_another_and_have_no_more_pairs_than_asked(num_pairs):
+    built = build(some_pairs(5))
+    blocks = list(built.blocks(num_pairs))
+    assert [first for first, _ in blocks] == [0, *(last for _, last in blocks[:-1])]
+    assert blocks[-1][1] == built.num_users
+    for first, last in blocks:
+        assert last - first == 1 or built.degrees[first:last].sum() <= num_pairs
+    keys = np.concatenate([built.keys_of(*block) for block in blocks])
+    np.testing.assert_array_equal(keys, built.keys)

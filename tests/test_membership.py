@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import PairSet, build_cuckoo_table
+from autosample_tf.membership import _TABLES, CuckooTable, PairSet, build_cuckoo_table
 
 Pairs = list[tuple[int, int]]
 
@@ -137,7 +138,8 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_the_table_holds_each_key_in_one_of_its_two_slots_and_no_other(name: str) -> None:
     keys, most = TABLES[name]
-    table = build_cuckoo_table(keys.astype(np.int64), most)
+    keys = keys.astype(np.int64)
+    table = build_cuckoo_table(lambda: np.array_split(keys, 7), len(keys), most)
     assert len(keys) <= 0.4 * table.tags.size
     held = []
     for side, multiplier in enumerate(table.multipliers.tolist()):
@@ -155,6 +157,31 @@ def test_the_table_holds_each_key_in_one_of_its_two_slots_and_no_other(name: str
 
 def test_an_equal_set_is_built_equally() -> None:
     keys = np.arange(0, 999, 3)
-    first, second = build_cuckoo_table(keys, 999), build_cuckoo_table(keys, 999)
+    first, second = (build_cuckoo_table(lambda: [keys], len(keys), 999) for _ in range(2))
     np.testing.assert_array_equal(first.tags, second.tags)
     np.testing.assert_array_equal(first.multipliers, second.multipliers)
+
+
+def test_keys_that_do_not_fit_are_placed_by_other_multipliers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys, placed = np.arange(0, 999, 3), CuckooTable.place
+    answers = iter([False, True, True])
+    monkeypatch.setattr(
+        CuckooTable, "place", lambda table, keys: placed(table, keys) and next(answers)
+    )
+    table = build_cuckoo_table(lambda: np.array_split(keys, 2), len(keys), 999)
+    monkeypatch.undo()
+    first = build_cuckoo_table(lambda: [keys], len(keys), 999)
+    assert not np.array_equal(table.multipliers, first.multipliers)
+
+
+def test_sets_of_the_same_pairs_share_a_table_as_long_as_the_pairs_are_there() -> None:
+    interactions = build([(0, 1), (2, 0)], 3, 3)
+    first, second = PairSet(interactions), PairSet(interactions)
+    assert first._table is second._table
+    assert PairSet(build([(0, 1), (2, 0)], 3, 3))._table is not first._table
+    tables = len(_TABLES)
+    del interactions
+    gc.collect()
+    assert len(_TABLES) < tables

@@ -64,6 +64,13 @@ def test_agrees_with_the_oracle(fraction, seed):
     assert as_set(kept) == as_set(pairs) - as_set(held)
 
 
+def test_blocks_of_users_are_parted_as_all_together(monkeypatch):
+    pairs = users_with(*range(60), 200, 350)
+    whole = hold_out(pairs, 0.2, seed=1)
+    monkeypatch.setattr(Interactions.blocks, "__defaults__", (100,))
+    assert [as_set(part) for part in hold_out(pairs, 0.2, seed=1)] == [as_set(p) for p in whole]
+
+
 def test_the_oracle_is_splitmix64():
     # The first outputs of the published generator seeded with 1234567.
     gamma = 0x9E3779B97F4A7C15

@@ -73,7 +73,15 @@ def power_of_popularity(popularity: np.ndarray, alpha: float) -> np.ndarray:
 
 def observed_mass(train: Interactions, mass: np.ndarray) -> np.ndarray:
     """[num_users]: what the items of each user's train pairs come to, of mass [num_items]."""
-    return np.bincount(train.users, weights=mass[train.items], minlength=train.num_users)
+    sums = [
+        np.bincount(
+            np.repeat(np.arange(last - first), train.degrees[first:last]),
+            weights=mass[train.items[train.offsets[first] : train.offsets[last]]],
+            minlength=last - first,
+        )
+        for first, last in train.blocks()
+    ]
+    return np.concatenate(sums)
 
 
 def enough_tries(train: Interactions, mass: np.ndarray) -> int:
@@ -81,9 +89,9 @@ def enough_tries(train: Interactions, mass: np.ndarray) -> int:
 
     So many that at most one example in a thousand has no negative in a step, but 8 at most.
     """
-    is_positive = observed_mass(train, mass)[train.users]  # of one draw of each example
+    is_positive = observed_mass(train, mass)  # of one draw of each user's examples
     for tries in range(1, _MOST_TRIES):
-        if np.mean(is_positive**tries) <= 1e-3:
+        if np.average(is_positive**tries, weights=train.degrees) <= 1e-3:
             return tries
     return _MOST_TRIES
 
