@@ -9,6 +9,7 @@ opposite, as some published tables did it: `chosen_on` says which pairs choose.
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def retrain_stage(
     result: SearchResult,
     reporter: Reporter | None,
 ) -> dict[str, Any]:
+    gc.collect()  # a search in this process has left its mixture, which Keras keeps in cycles
     model = _initialized(settings, data.train, origin, result)
     evaluator = Evaluator(model, chosen_on(data, settings), data.train, settings.top_k)
     initial = evaluator.mean()
