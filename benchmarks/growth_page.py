@@ -2,8 +2,8 @@
 
     python benchmarks/growth_page.py
 
-reads `benchmarks/results/growth.json`, writes the table into `docs/performance.md`, between its
-two marks, and `docs/growth.svg`.
+reads `benchmarks/results/growth.json`, writes the table into `docs/performance.md` and the plot
+`docs/growth.svg`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from record import RESULTS
+from tables import DOCS, PERFORMANCE, fill, markdown
 
-DOCS = Path(__file__).parents[1] / "docs"
-MARKS = ("<!-- growth: by benchmarks/growth_page.py -->", "<!-- growth: end -->")
 SET = "standard set"  # whose process stands for what all of them do
 PREPARING = ("read", "split", "describe", "build")
 MICRO, MIB = 1e6, 2**20
@@ -24,12 +23,7 @@ MICRO, MIB = 1e6, 2**20
 def write_page(result: dict[str, Any]) -> None:
     """Writes the table and, where matplotlib is installed, the plot."""
     rows = [row(pieces) for pieces in ordered(result) if SET in pieces]
-    document = DOCS / "performance.md"
-    text = document.read_text(encoding="utf-8")
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    parts = (before, MARKS[0], "\n\n", table(rows), "\n\n", MARKS[1], after)
-    document.write_text("".join(parts), encoding="utf-8")
+    fill(PERFORMANCE, "growth", table(rows))
     try:
         plot(rows, DOCS / "growth.svg")
     except ImportError:
@@ -80,7 +74,6 @@ def row(pieces: dict[str, Any]) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a column a size."""
     lines = [
-        ("pairs", [f"{row['pairs']:,}" for row in rows]),
         ("users, items", [f"{row['users']:,}, {row['items']:,}" for row in rows]),
         *((f"{name}, µs a pair", [f"{row['seconds'].get(name, float('nan')):.2f}" for row in rows])
           for name in rows[-1]["seconds"]),
@@ -89,10 +82,8 @@ def table(rows: list[dict[str, Any]]) -> str:
           for name in rows[-1]["bytes"]),
         ("peak of all, MiB", [f"{row['peak']:,}" for row in rows]),
     ]  # fmt: skip
-    head = [" | ".join(("", *cells)) for _, cells in lines[:1]]
-    ruler = "|".join(("", "---", *("--:" for _ in rows), ""))
-    body = [f"| {name} | {' | '.join(cells)} |" for name, cells in lines[1:]]
-    return "\n".join([f"| pairs{head[0]} |", ruler, *body])
+    head = ["pairs", *(f"{row['pairs']:,}" for row in rows)]
+    return markdown(head, [[name, *cells] for name, cells in lines])
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
