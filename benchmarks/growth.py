@@ -1,7 +1,7 @@
 """How time and memory grow, from 10^5 pairs to 10^8.
 
-    python benchmarks/growth.py                  # 10^5, 10^6, 10^7: 1 GB on disk, 4 GiB, minutes
-    python benchmarks/growth.py 100000000        # a size alone: 10^8 takes 12 GiB, and an hour
+    python benchmarks/growth.py                  # 10^5, 10^6, 10^7: 3 minutes, 2.2 GiB
+    python benchmarks/growth.py 100000000        # a size alone: 10^8 takes 10 minutes, 7 GiB
 
 The data is generated (see `generated.py`), 3 users and 3 items to 100 pairs, of either a million
 at most. Each size is gone through once a mixture, `rns`, `dns:pool=32` and the standard set, in a

@@ -94,7 +94,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "growth"  # the same bytes for the same figures
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
     pairs = [row["pairs"] for row in rows]
     for axis, kind, title in zip(
         axes, ("seconds", "bytes"), ("microseconds a pair", "peak, bytes a pair"), strict=True
@@ -103,7 +103,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             axis.plot(pairs, [row[kind].get(name) for row in rows], marker="o", label=name)
         axis.set(xscale="log", yscale="log", xlabel="pairs", title=title)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
+        axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
