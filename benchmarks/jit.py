@@ -38,7 +38,7 @@ def main(path: str, name: str) -> None:
     trained = {case: _built(data, name, jit=case == "jit") for case in times}
     for round_ in range(ROUNDS + 1):
         for case, autosample in trained.items():
-            batches = training_batches(data.train, BATCH_SIZE, seed=0).skip(round_ * STEPS[name])
+            batches = training_batches(data.train, BATCH_SIZE, seed=0, first_epoch=round_)
             began, began_cores = time.perf_counter(), time.process_time()
             autosample.fit(batches, steps_per_epoch=STEPS[name], verbose=0)
             took = time.perf_counter() - began, time.process_time() - began_cores

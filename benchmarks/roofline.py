@@ -73,7 +73,8 @@ def measured_rates(train: Interactions) -> dict[str, float]:
     rng = np.random.default_rng(0)
     table = rng.random((train.num_users + train.num_items, DIM), np.float32)
     rows = rng.integers(0, len(table), 1 << 16)
-    slots = build_cuckoo_table(train.keys, train.num_users * train.num_items).tags[0]
+    most = train.num_users * train.num_items
+    slots = build_cuckoo_table(lambda: [train.keys], train.num_pairs, most).tags[0]
     places = rng.integers(0, len(slots), 1 << 20)
     large = np.zeros(1 << 25, np.float32)
     square = rng.random((1024, 1024), np.float32)

@@ -18,13 +18,13 @@ def milliseconds_in_turns(
 ) -> dict[str, list[float]]:
     """Milliseconds of a step, by name and round; a first stretch, which traces, is left out.
 
-    Each stretch of steps goes on where the last one ended, so that what happens once in many
-    steps counts as often as it happens, and all mixtures take theirs before any goes on.
+    Each stretch is the beginning of another epoch: to go on within one, its batches would have
+    to be made and skipped on the clock. All mixtures take theirs before any goes on.
     """
     times: dict[str, list[float]] = {name: [] for name in trained}
     for round_ in range(rounds + 1):
         for name, autosample in trained.items():
-            batches = training_batches(pairs, batch_size, seed=0).skip(round_ * steps)
+            batches = training_batches(pairs, batch_size, seed=0, first_epoch=round_)
             began = time.perf_counter()
             autosample.fit(batches, steps_per_epoch=steps, verbose=0)
             if round_:
