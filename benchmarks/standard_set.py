@@ -2,8 +2,8 @@
 
     python benchmarks/standard_set.py path/to/gowalla
 
-MF, batch 2,048. Stretches of 320 steps in turns, each going on where its last one ended: as
-long as it takes `aobpr` to sort its factors once. `dns:pool=32` alone; the standard set,
+MF, batch 2,048. Stretches of 320 steps in turns, about as long as it takes `aobpr` to sort
+its factors once. `dns:pool=32` alone; the standard set,
 searched; the same with equal weights for good. Writes `benchmarks/results/standard-set.json`.
 """
 
