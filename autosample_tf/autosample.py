@@ -342,7 +342,7 @@ class AutoSample(tfrs.Model):
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
         context = batch.context
         positive = context.score(context.user_embeddings, context.positive_embeddings)
-        negative = negative_scores(self.model, batch)
+        negative = negative_scores(batch)
         return sampler_losses(batch, positive, negative, self._pairwise_loss)
 
     def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:

@@ -123,8 +123,11 @@ class Ranker:
 
     def _rank_by_popularity(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> None:
         """Overwrites the rankings of the users of whom nothing was learned."""
+        cold = np.flatnonzero(self._learned.degrees[users] == 0)
+        if not len(cold):
+            return  # without sorting a catalogue for nobody, in every epoch
         popular = popularity_ranking(self._seen)
-        for place in np.flatnonzero(self._learned.degrees[users] == 0):
+        for place in cold:
             own = self._seen.row(users[place])
             candidates = popular[: self._k + len(own)]
             unseen = candidates[~np.isin(candidates, own)][: self._k]

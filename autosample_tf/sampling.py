@@ -388,11 +388,11 @@ def _layers(
     )
 
 
-def negative_scores(model: Recommender, batch: SampledBatch) -> tf.Tensor:
+def negative_scores(batch: SampledBatch) -> tf.Tensor:
     """The scores of all columns [batch, M], with gradient."""
     users = tf.expand_dims(batch.context.user_embeddings, 1)
     scores = [
-        step_score(model, users, embeddings)
+        batch.context.score(users, embeddings)
         for embeddings in (batch.looked_up, batch.synthesized)
         if embeddings.shape[1]
     ]

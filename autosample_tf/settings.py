@@ -87,9 +87,9 @@ class Settings:
       precision: one of `PRECISIONS`, Keras dtype policies. `mixed_bfloat16` computes the
         scores of training steps in bfloat16, which is faster where a device has units for
         it, and rounds them to 8 bits; everything else stays float32.
-      jit: compile the dense part of training steps with XLA, see `dense`: shorter steps for
-        seconds of compiling whenever the set of active samplers has changed. What each
-        sampler costs is then not told.
+      jit: compile the dense part of training steps with XLA, see `dense`: less work a step for
+        seconds of compiling whenever the set of active samplers has changed, but on a CPU one
+        core's and so slower. What each sampler costs is then not told.
     """
 
     model: str = "mf"

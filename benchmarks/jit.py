@@ -2,9 +2,9 @@
 
     python benchmarks/jit.py path/to/gowalla mf
 
-Batch 2,048, the objective `validation`, stretches of steps in turns, each going on where its
-last one ended. Milliseconds on the clock, and of all cores together, which other work on the
-machine disturbs less. Writes `benchmarks/results/jit-mf.json`, or -lightgcn.
+Batch 2,048, the objective `validation`, stretches of steps in turns. Milliseconds on the clock,
+and of all cores together, which other work on the machine disturbs less. Writes
+`benchmarks/results/jit-mf.json`, or -lightgcn.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-import time
 
 from record import RESULTS, machine
+from turns import stretches_in_turns
 
 import autosample_tf
 from autosample_tf.models import build_model
-from autosample_tf.pipeline import training_batches
 from autosample_tf.settings import MODEL_DEFAULTS
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import make_optimizer
@@ -33,19 +32,15 @@ def main(path: str, name: str) -> None:
     suit_threads(name)  # as `autosample-tf search` does
     data = with_validation(autosample_tf.load(path), 0.1, seed=0)
     seen_on = machine()
-    first = {}
-    times: dict[str, list[tuple[float, float]]] = {"plain": [], "jit": []}
-    trained = {case: _built(data, name, jit=case == "jit") for case in times}
-    for round_ in range(ROUNDS + 1):
-        for case, autosample in trained.items():
-            batches = training_batches(data.train, BATCH_SIZE, seed=0, first_epoch=round_)
-            began, began_cores = time.perf_counter(), time.process_time()
-            autosample.fit(batches, steps_per_epoch=STEPS[name], verbose=0)
-            took = time.perf_counter() - began, time.process_time() - began_cores
-            if round_:
-                times[case].append(tuple(1e3 * seconds / STEPS[name] for seconds in took))
-            else:  # traces and compiles
-                first[case] = took[0]
+    trained = {case: _built(data, name, jit=case == "jit") for case in ("plain", "jit")}
+    stretches = stretches_in_turns(
+        trained, data.train, steps=STEPS[name], rounds=ROUNDS, batch_size=BATCH_SIZE
+    )
+    first = {case: each[0].seconds for case, each in stretches.items()}  # traces and compiles
+    times = {
+        case: [tuple(1e3 * seconds / STEPS[name] for seconds in stretch) for stretch in each[1:]]
+        for case, each in stretches.items()
+    }
     result = {
         "machine": seen_on,
         "first_seconds": first,

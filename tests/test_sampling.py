@@ -112,7 +112,7 @@ def loss_and_gradient(kind: str, users_per_pool: int, by_columns: bool) -> list[
             losses = column_losses(model, columns, columns.user_embeddings, bpr)
         else:
             positive = model.score(context.user_embeddings, context.positive_embeddings)
-            losses = sampler_losses(drawn, positive, negative_scores(model, drawn), bpr)
+            losses = sampler_losses(drawn, positive, negative_scores(drawn), bpr)
         uneven = drawn.weights * tf.linspace(1.0, 9.0, drawn.weights.shape[1])
         penalty = mean_penalty(model, drawn, uneven, tf.linspace(0.5, 2.0, ROWS))
         total = tf.reduce_sum(losses * tf.linspace(1.0, 3.0, losses.shape[1])) + penalty
