@@ -48,7 +48,7 @@ from autosample_tf.sampling import (
     sampler_embeddings,
     sampler_losses,
 )
-from autosample_tf.settings import MIXINGS, OBJECTIVES, STANDARD_SET, TEMPERATURES
+from autosample_tf.settings import MIXINGS, STANDARD_SET, STEP_OBJECTIVES, TEMPERATURES
 
 
 class AutoSample(tfrs.Model):
@@ -61,7 +61,7 @@ class AutoSample(tfrs.Model):
       model: the recommender, by `models.contract`.
       train: the pairs being trained on, whose items are never negatives of their user.
       samplers: specs or samplers, the candidates.
-      objective: what the logits learn from, one of `OBJECTIVES`.
+      objective: what the logits learn from, one of `STEP_OBJECTIVES`.
       validation: held-out pairs, needed by the objective `validation`; under the others
         they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
@@ -195,11 +195,14 @@ class AutoSample(tfrs.Model):
 
     def changed_by_steps(self) -> list[tf.Variable]:
         """Every variable that a training step may assign, once compiled and built."""
-        samplers = [v for sampler in self.samplers for v in sampler.variables]
         metrics = [v for metric in self.metrics for v in metric.variables]
         optimizers = (self.optimizer, self.logits_optimizer, self.sampler_optimizer)
         slots = [v for optimizer in optimizers for v in optimizer.variables]
-        return [*self.model.trainable_variables, self.logits, *samplers, *metrics, *slots]
+        return [*self.model.trainable_variables, self.logits, *self.of_samplers(), *metrics, *slots]
+
+    def of_samplers(self) -> list[tf.Variable]:
+        """The variables that the candidates have made, trainable or not."""
+        return [variable for sampler in self.samplers for variable in sampler.variables]
 
     def weights_by_spec(self) -> dict[str, float]:
         """The mixture as it stands: each survivor's weight, summing to 1."""
@@ -428,7 +431,7 @@ def _check(
     l2: float,
 ) -> None:
     for kind, name, known in (
-        ("objective", objective, OBJECTIVES),
+        ("objective", objective, STEP_OBJECTIVES),
         ("mixing", mixing, MIXINGS),
         ("loss", loss, tuple(losses.PAIRWISE)),
     ):

@@ -99,18 +99,20 @@ class EvaluateEpoch(tf.keras.callbacks.Callback):
 
     Args:
       evaluator: None where nothing is held out.
+      evaluate_from: the first epoch whose metrics are asked for.
     """
 
-    def __init__(self, evaluator: Evaluator | None):
+    def __init__(self, evaluator: Evaluator | None, evaluate_from: int = 0):
         super().__init__()
-        self._evaluator = evaluator
+        self._evaluator, self._evaluate_from = evaluator, evaluate_from
 
     def on_epoch_begin(self, epoch: int, logs: Row | None = None) -> None:
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         trained = time.perf_counter()
-        metrics = self._evaluator.mean() if self._evaluator else {}
+        asked = self._evaluator and epoch + 1 >= self._evaluate_from
+        metrics = self._evaluator.mean() if asked else {}
         logs.update(
             epoch=epoch + 1,
             seconds=trained - self._began,
@@ -273,6 +275,22 @@ class BackUp(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
         self._epoch.assign(epoch + 1)
         self._manager.save(checkpoint_number=epoch + 1)
+
+
+def write_state(
+    model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, path: Path
+) -> None:
+    """Writes a recommender and its optimizer, as they stand in `BackUp`'s checkpoints too."""
+    _state(model, optimizer).write(str(path))
+
+
+def read_state(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None:
+    """Reads what `write_state` or `BackUp` wrote."""
+    _state(model, optimizer).read(str(path)).assert_existing_objects_matched().expect_partial()
+
+
+def _state(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> tf.train.Checkpoint:
+    return tf.train.Checkpoint(autosample=tf.train.Checkpoint(model=model, optimizer=optimizer))
 
 
 def write_parameters(model: tf.keras.Model, path: Path) -> None:

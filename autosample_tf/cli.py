@@ -18,6 +18,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.options import (
     DEFAULTS,
     SETTING_NAMES,
+    WholeNumbers,
     chosen_dataset,
     chosen_override,
     chosen_settings,
@@ -30,6 +31,7 @@ from autosample_tf.options import (
     retrain_options,
     search_options,
     source_options,
+    was_given,
 )
 from autosample_tf.terminal import load_training, make_console, native_messages_off, reporting
 
@@ -152,6 +154,53 @@ def retrain(
             reporter=reporter,
         )
     _print_end(metrics, run_dir, console, as_json)
+
+
+@main.command()
+@config_option
+@source_options
+@model_options
+@search_options
+@retrain_options(defaults=True)
+@click.option("--seeds", type=WholeNumbers(), default="0,1,2", show_default=True,
+              help="Each another split, model and order; instead of --seed.")  # fmt: skip
+@click.option("--run-dir", type=click.Path(path_type=Path), help="The folder: runs/…")
+@click.option("--resume", is_flag=True, help="Go on with the comparison in --run-dir.")
+@device_option
+@output_options
+def compare(
+    run_dir: Path | None, resume: bool, device: str, as_json: bool, quiet: bool, **options: Any
+) -> None:
+    """Trains every candidate alone, their mixture, and AutoSample: is the search worth it?
+
+    Everybody gets the same data, seeds and budget. Writes comparison.json, .md and .png, and
+    a run folder for every run. Takes as long as all of them together.
+
+    \b
+    Example:
+      autosample-tf compare --dataset clicks.csv --sampler rns --sampler dns:pool=16 --seeds 0
+    """
+    if was_given("seed"):
+        raise click.UsageError("--seed: a comparison has several, --seeds.")
+    if resume:
+        options = resumed_options(run_dir, options)
+    settings = chosen_settings(options)
+    console = make_console(quiet or as_json)
+    training = load_training(settings.model, device=device)
+    from autosample_tf.comparison import compare as run_all
+    from autosample_tf.comparison_page import markdown, plot
+    from autosample_tf.progress import print_outcome
+
+    source = training.Source(chosen_dataset(options), **chosen_source(options))
+    run_dir = run_dir or _default_run_dir(f"compare-{Path(source.dataset).stem}", settings.model)
+    found = run_all(source, settings, run_dir=run_dir, seeds=options["seeds"], resume=resume,
+                    on_outcome=lambda outcome: print_outcome(outcome, console))  # fmt: skip
+    page = markdown(found)
+    (run_dir / "comparison.md").write_text(page, encoding="utf-8")
+    plot(found, run_dir / "comparison.png")
+    console.print(f"\n{page}\nfolder: {run_dir}", highlight=False, soft_wrap=True, markup=False)
+    if as_json:
+        click.echo(json.dumps({"run_dir": str(run_dir), **found}))
 
 
 run_option = click.option("--run", required=True, type=click.Path(path_type=Path),

@@ -63,10 +63,10 @@ def _as_typed(value: Any, option: click.Option) -> Any:
     return values if option.multiple else ",".join(values)
 
 
-class TopK(click.ParamType):
-    """Cutoffs as `10,20`."""
+class WholeNumbers(click.ParamType):
+    """Whole numbers as `10,20`."""
 
-    name = "K[,K…]"
+    name = "N[,N…]"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -135,6 +135,8 @@ search_options = _options(
     _number("--drop-threshold", float, DEFAULTS.drop_threshold,
             "Drop a sampler under this share of an equal weight."),
     _number("--drop-warmup", int, DEFAULTS.drop_warmup, "Epochs before the first drop."),
+    _number("--branch-epochs", int, DEFAULTS.branch_epochs,
+            "Epochs of the first branches, under the objective branches."),
     _number("--users-per-pool", int, DEFAULTS.users_per_pool,
             "Rows of a batch that share their candidates; 1: each has its own."),
     click.option("--time-samplers/--no-time-samplers", default=DEFAULTS.time_samplers,
@@ -166,7 +168,7 @@ def retrain_options(defaults: bool) -> Callable:
         _number("--learning-rate", float, None, "Step size of the optimizer."),
         _number("--l2", float, None, "Weight of the squared norms of a pair's vectors."),
         _choice("--optimizer", known.OPTIMIZERS, None, "Optimizer of the model."),
-        click.option("--top-k", type=TopK(), default=top_k, show_default=True,
+        click.option("--top-k", type=WholeNumbers(), default=top_k, show_default=True,
                      help="Cutoffs; the first steers early stopping."),
         _number("--seed", int, default("seed"), "Of everything random."),
         _choice("--precision", known.PRECISIONS, default("precision"),
@@ -185,14 +187,18 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
         raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
     from autosample_tf.runs import Run
 
-    config, context = Run.existing(run_dir).config(), click.get_current_context()
+    config = Run.existing(run_dir).config()
     stored = {**config["settings"], **(config["source"] or {})}
-    not_given = [
-        name
-        for name in options.keys() & stored.keys()
-        if context.get_parameter_source(name) is ParameterSource.DEFAULT
-    ]
+    if "seeds" in config:  # of a comparison
+        stored["seeds"] = config["seeds"]
+    not_given = [name for name in options.keys() & stored.keys() if not was_given(name)]
     return {**options, **{name: _tuple_of_list(stored[name]) for name in not_given}}
+
+
+def was_given(name: str) -> bool:
+    """Whether an option of the command at work stood on the command line or in its file."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not ParameterSource.DEFAULT
 
 
 def _tuple_of_list(value: Any) -> Any:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from autosample_tf.comparison import Outcome
 from autosample_tf.runs import Run
 
 _CHOSEN_ON_TEST = (
@@ -102,6 +103,19 @@ def print_data(run_dir: Path, console: Console) -> None:
         f"{data['name']}: {listed}; sha256 {data['sha256']}\nrun folder: {run_dir}",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def print_outcome(outcome: Outcome, console: Console) -> None:
+    """One line of a comparison's run that has ended."""
+    valid = outcome.per_user["valid"]
+    metrics = "  ".join(f"{k} {v.mean():.4f}" for k, v in valid.items() if k.startswith("ndcg@"))
+    console.print(
+        f"seed {outcome.seed}  {outcome.contestant}  valid {metrics}  {outcome.epochs} epochs  "
+        f"{outcome.seconds:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
     )
 
 

@@ -4,6 +4,7 @@ config.json    settings, dataset (counts and checksum), versions, machine
 metrics.json   the result, written last
 search/        history.csv, checkpoints, parameters, result.json
 retrain/       history.csv, checkpoints, parameters
+per_user/      the metrics of each user that those of metrics.json are means of
 tensorboard/   scalars of both stages
 """
 
@@ -13,12 +14,14 @@ import csv
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 import autosample_tf
@@ -98,6 +101,35 @@ class Run:
         partial = path.with_name(path.name + ".partial")
         partial.write_text(text + "\n", encoding="utf-8")
         os.replace(partial, path)
+
+    def write_per_user(self, split: str, users: np.ndarray, metrics: Mapping[str, Any]) -> None:
+        """Writes the metrics that a mean is of, whole or not at all.
+
+        Args:
+          split: of the held-out pairs.
+          users: [n], places in the catalogue of users.
+          metrics: [n] by name.
+        """
+        path = self.path / "per_user" / f"{split}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial.npz")
+        np.savez_compressed(partial, users=users, **metrics)
+        os.replace(partial, path)
+
+    def per_user(self, split: str) -> dict[str, np.ndarray]:
+        """What `write_per_user` wrote: [n] by metric, and the `users`.
+
+        Raises:
+          InputError: if nothing did.
+        """
+        path = self.path / "per_user" / f"{split}.npz"
+        try:
+            with np.load(path) as stored:
+                return dict(stored)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"Expected each user's metrics in {path}; received {error}. Run it again."
+            ) from error
 
     def start(self, config: Mapping[str, Any], *, resume: bool) -> None:
         """Makes the folder with its `config.json`, or checks that a resumed run's agrees.
@@ -182,6 +214,11 @@ class History:
             writer.writeheader()
             writer.writerows(self.rows)
         os.replace(partial, self._path)
+
+
+def folder_name(name: str) -> str:
+    """A sampler's spec, or another name, as every file system takes it."""
+    return re.sub(r"[^\w.=-]+", "_", name)
 
 
 def environment() -> dict[str, Any]:

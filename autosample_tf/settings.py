@@ -13,7 +13,8 @@ from autosample_tf.errors import expected, unknown
 
 MODEL_NAMES = ("lightgcn", "mf")
 LOSSES = ("bpr",)
-OBJECTIVES = ("joint", "uniform", "validation")
+STEP_OBJECTIVES = ("joint", "uniform", "validation")  # what weights learn within a step
+OBJECTIVES = ("branches", *STEP_OBJECTIVES)
 MIXINGS = ("instance", "loss")
 INITS = ("rewind", "scratch", "search")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -38,7 +39,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
 # are means of standardized numbers, some tenths apart where one sampler is clearly better.
-TEMPERATURES = {"joint": 1.0, "uniform": 1.0, "validation": 0.1}
+TEMPERATURES = {"branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Settings:
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop; under `validation` the weights stay equal
         for as long, while their evidence is gathered.
+      branch_epochs: of each branch in the first round, under `branches`; twice as many in
+        each further one. At least 1: more tell more surely who is best, and cost more.
       users_per_pool: rows of a batch that share their candidates, at least 1: more make a
         step faster and its candidates fewer.
       time_samplers: tell what each sampler costs, which takes some seconds whenever the set
@@ -102,6 +105,7 @@ class Settings:
     temperature: float | None = None
     drop_threshold: float = 0.5
     drop_warmup: int = 4
+    branch_epochs: int = 2
     users_per_pool: int = 32
     time_samplers: bool = True
     init: str = "search"
@@ -134,11 +138,16 @@ class Settings:
             if value not in known:
                 raise unknown(kind, value, known)
         at_least_one = ("layers", "dim", "search_epochs", "patience", "batch_size", "rewind_epoch",
-                        "users_per_pool")  # fmt: skip
+                        "users_per_pool", "branch_epochs")  # fmt: skip
         for name in at_least_one:
             _check(name, getattr(self, name), "at least 1", lambda x: x >= 1)
         within = f"within --search-epochs, {self.search_epochs}"
         _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.search_epochs)
+        if self.objective == "branches":
+            within = f"at least 1 and within --search-epochs, {self.search_epochs}"
+            _check("drop_warmup", self.drop_warmup, within, lambda x: 1 <= x <= self.search_epochs)
+            within = f"within --drop-warmup, {self.drop_warmup}, where the branches begin"
+            _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.drop_warmup)
         for name in ("drop_warmup", "retrain_epochs", "l2", "seed"):
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):

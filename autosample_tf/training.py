@@ -15,24 +15,15 @@ from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import load
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
+from autosample_tf.fitting import Job, Reporter, build, chosen_on, learned_from
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import Recommender
+from autosample_tf.results import SearchResult, read_search_result
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
-from autosample_tf.stages import (
-    Reporter,
-    SearchResult,
-    build,
-    chosen_on,
-    learned_from,
-    read_search_result,
-    retrain_stage,
-    search_stage,
-    seen_by_users,
-    seen_in_test,
-)
+from autosample_tf.stages import retrain_stage, search_stage, seen_by_users, seen_in_test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,18 +74,19 @@ def search(
       InputError: for data or settings that cannot be used.
     """
     settings = settings or Settings()
-    data = _load(source, settings, settings.seed)
+    data = load_data(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
     _check_samplers(settings.samplers, data)
     run = Run(run_dir)
     with run.locked():
-        run.start(_config("search", source, data, settings, settings.seed), resume=resume)
+        run.start(described("search", source, data, settings, settings.seed), resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
-        result = search_stage(run, data, settings, reporter)
+        job = Job(run, data, settings, reporter)
+        result = search_stage(job)
         _check_rewind(settings, result)
-        return retrain_stage(run, run, data, settings, result, reporter)
+        return retrain_stage(job, run, result)
 
 
 def retrain(
@@ -125,17 +117,17 @@ def retrain(
     settings = _changed_settings(origin, changes or {})
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
-    data = _load(source, settings, split_seed)
+    data = load_data(source, settings, split_seed)
     _check_samplers(result.survivors, data)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
     with run.locked():
-        config = _config("retrain", source, data, settings, split_seed)
+        config = described("retrain", source, data, settings, split_seed)
         run.start({**config, "searched": os.path.relpath(origin.path, run.path)}, resume=resume)
         if resume and (run.path / "metrics.json").is_file():
             return run.metrics()
-        return retrain_stage(run, origin, data, settings, result, reporter)
+        return retrain_stage(Job(run, data, settings, reporter), origin, result)
 
 
 def evaluate(
@@ -192,7 +184,7 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     run = Run.existing(run_dir)
     run.metrics()
     settings = _stored_settings(run)
-    data = _load(source or _source_of(run), settings, run.config()["split_seed"])
+    data = load_data(source or _source_of(run), settings, run.config()["split_seed"])
     _check_same_data(run, data)
     learned = learned_from(data, settings)
     model = build(settings, learned)
@@ -204,7 +196,8 @@ def _as_source(source: str | Source | Dataset) -> Source | Dataset:
     return Source(source) if isinstance(source, str) else source
 
 
-def _load(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
+def load_data(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
+    """The dataset with the validation split that the settings choose on."""
     source = _as_source(source)
     data = source.load(split_seed) if isinstance(source, Source) else source
     if settings.select_on_test:
@@ -212,13 +205,14 @@ def _load(source: str | Source | Dataset, settings: Settings, split_seed: int) -
     return with_validation(data, settings.valid_fraction, seed=split_seed)
 
 
-def _config(
+def described(
     command: str,
     source: str | Source | Dataset,
     data: Dataset,
     settings: Settings,
     split_seed: int,
 ) -> dict[str, Any]:
+    """What `config.json` says of a run: what was asked of which data."""
     source = _as_source(source)
     return {
         "command": command,

@@ -17,10 +17,10 @@ from record import RESULTS, machine
 from turns import stretches_in_turns
 
 import autosample_tf
+from autosample_tf.fitting import make_optimizer
 from autosample_tf.models import build_model
 from autosample_tf.settings import MODEL_DEFAULTS
 from autosample_tf.splits import with_validation
-from autosample_tf.stages import make_optimizer
 from autosample_tf.terminal import suit_threads
 
 STEPS = {"mf": 320, "lightgcn": 64}

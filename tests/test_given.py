@@ -23,7 +23,7 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import stages
+from autosample_tf import fitting
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Interactions
@@ -71,7 +71,7 @@ def rated(ratings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
             super().__init__(model, train, given=given, **others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "AutoSample", Noted)
+        patch.setattr(fitting, "AutoSample", Noted)
         autosample_tf.search(source(ratings), RATED, run_dir=run_dir)
     return run_dir, seen
 

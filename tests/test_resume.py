@@ -24,7 +24,7 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import stages
+from autosample_tf import fitting, stages
 from autosample_tf.callbacks import BackUp, TrainingDivergedError
 from autosample_tf.errors import InputError
 from autosample_tf.settings import Settings
@@ -85,7 +85,7 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
             finished(small_data, run_dir)
     assert len(history(run_dir / "search" / "history.csv")) == 3  # the third is not backed up
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_STEPS_PER_CALL", 5)  # an epoch has 22: within it, then
+        patch.setattr(fitting, "_STEPS_PER_CALL", 5)  # an epoch has 22: within it, then
         stopped(small_data, run_dir, stage="search", epoch=3, between=False)
     with monkeypatch.context() as patch:
         patch.setattr(stages, "_dropped", raise_stopped)
@@ -96,7 +96,7 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
     stopped(small_data, run_dir, stage="retrain", epoch=2, between=False)
     stopped(small_data, run_dir, stage="refit", epoch=1)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_measure", raise_stopped)
+        patch.setattr(stages, "_on_test", raise_stopped)
         with pytest.raises(Stopped):
             finished(small_data, run_dir)
     finished(small_data, run_dir)

@@ -23,7 +23,7 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import stages, training
+from autosample_tf import fitting, training
 from autosample_tf.errors import InputError
 from autosample_tf.models import build_model
 
@@ -125,7 +125,7 @@ def test_or_from_scratch_by_the_seed(seed: int, whole_run: Path, tmp_path: Path)
     autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
     model = training.load_run(tmp_path / "r").model
     train = training.load_run(whole_run).data.train
-    initial = stages.stage_seed(dataclasses.replace(WHOLE, seed=seed), "initial")
+    initial = fitting.stage_seed(dataclasses.replace(WHOLE, seed=seed), "initial")
     fresh = build_model("mf", train, dim=WHOLE.dim, seed=initial)
     for mine, its in zip(model.trainable_variables, fresh.trainable_variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), its.numpy())

@@ -1,0 +1,225 @@
+"""The objective `branches`: which sampler helps most from here on is tried, not estimated.
+
+After a warm-up under the equal mixture every candidate trains the model alone for a few
+epochs, all from the same state with the same random numbers, and so does the mixture. The
+best branch's state is the one that the next round's branches leave from; the better half of
+the candidates takes part in it, for twice as many epochs. That is successive halving
+(Karnin, Koren & Somekh, ICML 2013; Jamieson & Talwalkar, AISTATS 2016), but for the common
+state, which population based training has (Jaderberg et al., arXiv 1711.09846). So the
+branches that won form a schedule: a sampler may be the one to begin with and another the one
+to go on with.
+
+What keeps a sampler whose time comes later is the mixture, in which it keeps its share: when
+that is the best branch, all candidates come back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.autosample import AutoSample
+from autosample_tf.callbacks import KeepEpoch, read_state, write_parameters, write_state
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.fitting import (
+    Job,
+    Stretch,
+    build,
+    chosen_on,
+    fit,
+    make_optimizer,
+    mixture,
+    stage_seed,
+)
+from autosample_tf.results import SearchResult
+from autosample_tf.runs import History, folder_name
+from autosample_tf.samplers import Feedback, build_samplers
+
+MIXTURE = "mixture"  # the branch of all candidates, equally weighted
+
+
+def branched_search(job: Job) -> SearchResult:
+    """The search of a run with the objective `branches`; goes on where it stopped."""
+    tree, settings = _Tree(job), job.settings
+    candidates = survivors = tree.candidates
+    dropped: list[dict[str, Any]] = []
+    rounds: list[dict[str, Any]] = []
+    epoch, best, handed_on = settings.drop_warmup, tree.warm_up(), 0
+    while epoch < settings.search_epochs and len(candidates) > 1:
+        length = settings.branch_epochs * 2 ** len(rounds)
+        last = min(epoch + length, settings.search_epochs)
+        found = tree.round(len(rounds) + 1, candidates, epoch, last)
+        ranked = sorted(found, key=found.__getitem__, reverse=True)
+        survivors = tree.candidates if ranked[0] == MIXTURE else ranked[:1]
+        rounds.append({"epoch": last, "valid": found, "best": ranked[0]})
+        if not found[ranked[0]] > best:
+            break
+        epoch, best, handed_on = last, found[ranked[0]], len(rounds)
+        tree.hand_on(handed_on, ranked[0])
+        kept = better_half(ranked, tree.candidates)
+        dropped = [each for each in dropped if each["sampler"] not in kept] + [
+            {"sampler": spec, "epoch": last, "weight": 1 / len(candidates)}
+            for spec in candidates
+            if spec not in kept
+        ]
+        candidates = kept
+    tree.keep(handed_on)
+    rows = tree.rows
+    return SearchResult(
+        epochs=len(rows),
+        best_epoch=epoch,
+        seconds=sum(row["seconds"] for row in rows),
+        weights={spec: 1 / len(survivors) for spec in survivors},
+        dropped=dropped,
+        rewind_epoch=settings.rewind_epoch,
+        evaluation_seconds=sum(row["evaluation_seconds"] for row in rows),
+        rounds=rounds,
+    )
+
+
+def better_half(ranked: Sequence[str], everybody: Sequence[str]) -> list[str]:
+    """Who takes part in the next round.
+
+    Args:
+      ranked: the names of a round's branches, the best first, `MIXTURE` among them.
+      everybody: all candidates, in their order.
+
+    Returns:
+      The better half of the candidates that took part, rounded up, in their order; everybody
+      where the mixture was best.
+    """
+    if ranked[0] == MIXTURE:
+        return list(everybody)
+    alone = [name for name in ranked if name != MIXTURE]
+    kept = alone[: math.ceil(len(alone) / 2)]
+    return [spec for spec in everybody if spec in kept]
+
+
+class _Tree:
+    """One model and its optimizer, trained along one branch after another.
+
+    Between two branches they are set to the state that both leave from; the samplers begin
+    each branch anew. What a branch has come to lies in `branches/<round>-<name>`.
+    """
+
+    def __init__(self, job: Job):
+        settings, data = job.settings, job.data
+        self._job, self._folder = job, job.run.search
+        self._untimed = dataclasses.replace(
+            job, settings=dataclasses.replace(settings, time_samplers=False)
+        )
+        self.model = build(settings, data.train)
+        self._optimizer = make_optimizer(settings)
+        self._optimizer.build(self.model.trainable_variables)
+        self._held_out = chosen_on(data, settings)
+        self._evaluator = Evaluator(self.model, self._held_out, data.train, settings.top_k)
+        self.candidates = [sampler.spec for sampler in build_samplers(settings.samplers)]
+        self._branches: dict[str, tuple[AutoSample, list[np.ndarray]]] = {}
+        self.rows: list[dict[str, Any]] = []  # of every epoch that was trained
+
+    def warm_up(self) -> float:
+        """Trains under the mixture; the metric that it comes to."""
+        settings = self._job.settings
+        last, seed = settings.drop_warmup, stage_seed(settings, "search")
+        rewind = settings.rewind_epoch
+        rows = fit(
+            self._job,
+            self._begun(MIXTURE),
+            self._job.data.train,
+            Stretch("search", self._folder, seed, last, evaluate_from=last),
+            evaluator=self._evaluator,
+            choices=[KeepEpoch(rewind, self._folder / f"epoch-{rewind}")],
+        )
+        self.rows += rows
+        write_state(self.model, self._optimizer, self._state(0))
+        if not rows:
+            return self._evaluator.mean()[self._job.monitor]
+        return rows[-1][self._job.monitor]
+
+    def round(
+        self, number: int, candidates: Sequence[str], first: int, last: int
+    ) -> dict[str, float]:
+        """Trains every candidate's branch, and the mixture's; what each comes to, by name."""
+        found = {}
+        for name in (*candidates, MIXTURE):
+            rows = self._branch(number, name, first, last)
+            found[name] = rows[-1][self._job.monitor]
+            self.rows += rows
+        return found
+
+    def hand_on(self, number: int, best: str) -> None:
+        """Keeps the state of a round's best branch, and no other; adds its epochs to the
+        search's history."""
+        folder = self._branch_folder(number, best)
+        if latest := tf.train.latest_checkpoint(str(folder)):
+            read_state(self.model, self._optimizer, Path(latest))
+            write_state(self.model, self._optimizer, self._state(number))
+        own = History(folder / "history.csv")
+        own.load(self._job.settings.search_epochs)
+        history = History(self._folder / "history.csv")
+        history.load(own.rows[0]["epoch"] - 1)
+        for row in own.rows:
+            history.append(row)
+        for checkpoint in self._folder.glob(f"branches/{number}-*/ckpt*"):
+            checkpoint.unlink()
+        for checkpoint in self._folder.glob(f"branches/{number}-*/checkpoint"):
+            checkpoint.unlink()
+
+    def keep(self, number: int) -> None:
+        """Writes the parameters of the state that a round left, 0 being the warm-up."""
+        read_state(self.model, self._optimizer, self._state(number))
+        write_parameters(self.model, self._folder / "parameters")
+
+    def _branch(self, number: int, name: str, first: int, last: int) -> list[dict[str, Any]]:
+        folder = self._branch_folder(number, name)
+        if self._is_there(self._state(number)):  # else it is not sure that the branch is whole
+            history = History(folder / "history.csv")
+            history.load(last)
+            return history.rows
+        autosample = self._begun(name)
+        read_state(self.model, self._optimizer, self._state(number - 1))
+        seed = stage_seed(self._job.settings, "branch", number)
+        return fit(
+            self._untimed,
+            autosample,
+            self._job.data.train,
+            Stretch(f"branch {number} {name}", folder, seed, last, first, evaluate_from=last),
+            evaluator=self._evaluator,
+        )
+
+    def _begun(self, name: str) -> AutoSample:
+        """A branch's AutoSample, over this model and optimizer, its samplers as they begin."""
+        if name not in self._branches:
+            settings = self._job.settings
+            made = mixture(
+                settings,
+                self.model,
+                Feedback(self._job.data.train, self._job.data.given),
+                samplers=self.candidates if name == MIXTURE else [name],
+                objective="uniform",
+                epochs=settings.search_epochs,
+                seed=stage_seed(settings, "search"),
+                held_out=self._held_out,
+                optimizer=self._optimizer,
+            )
+            self._branches[name] = made, [v.numpy() for v in made.of_samplers()]
+        autosample, values = self._branches[name]
+        for variable, value in zip(autosample.of_samplers(), values, strict=True):
+            variable.assign(value)
+        return autosample
+
+    def _state(self, number: int) -> Path:
+        return self._folder / f"round-{number}"
+
+    @staticmethod
+    def _is_there(state: Path) -> bool:
+        return state.with_name(state.name + ".index").is_file()
+
+    def _branch_folder(self, number: int, name: str) -> Path:
+        return self._folder / "branches" / f"{number}-{folder_name(name)}"

@@ -1,0 +1,264 @@
+"""Exhaustive search beside AutoSample: every candidate alone, their mixture, and the search.
+
+Everybody gets the same data, model, seeds and budget: as many epochs as a search and its
+retraining may take together, and an end when validation NDCG has not risen for `patience`
+epochs. That is fair to exhaustive search, whose every run may last as long as all of ours.
+Each run is a run folder like any other, so what was compared can be recommended from,
+exported, and gone on with where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+from autosample_tf.interactions import Dataset
+from autosample_tf.runs import Run, folder_name
+from autosample_tf.samplers import build_samplers
+from autosample_tf.settings import Settings
+from autosample_tf.significance import adjusted, mean_of, paired_p_value
+from autosample_tf.training import Source, described, load_data, search
+
+UNIFORM, AUTOSAMPLE = "uniform mixture", "autosample"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one run came to.
+
+    Attributes:
+      contestant: a sampler's spec, `UNIFORM` or `AUTOSAMPLE`.
+      seed: of the run, its validation split included.
+      epochs: of all its stages.
+      seconds: of training and of evaluation on validation, all stages.
+      weights: of the samplers that it ended with.
+      per_user: [n] float64 by split and metric, as the run folder has them.
+    """
+
+    contestant: str
+    seed: int
+    epochs: int
+    seconds: float
+    weights: dict[str, float]
+    per_user: dict[str, dict[str, np.ndarray]]
+
+    def mean(self, split: str, metric: str) -> float:
+        return float(self.per_user[split][metric].mean())
+
+
+def compare(
+    source: str | Source | Dataset,
+    settings: Settings | None = None,
+    *,
+    run_dir: str | Path,
+    seeds: Sequence[int] = (0, 1, 2),
+    resume: bool = False,
+    on_outcome: Callable[[Outcome], None] | None = None,
+) -> dict[str, Any]:
+    """Runs everybody with every seed, and writes `comparison.json` into the folder.
+
+    Args:
+      source: as of `training.search`.
+      settings: of AutoSample; the others differ by what makes them others.
+      run_dir: the folder, in which `runs/` has a run folder a contestant and seed.
+      seeds: at least one, each another split, initial model and order.
+      resume: go on where a comparison stopped; what is finished stays.
+      on_outcome: called when a run has ended, finished ones of before included.
+
+    Returns:
+      What `comparison.json` holds, see `summary`.
+
+    Raises:
+      InputError: for data or settings that cannot be used.
+    """
+    settings = settings or Settings()
+    _check(settings, seeds)
+    run = Run(run_dir)
+    with run.locked():
+        data = load_data(source, settings, seeds[0])
+        settings = settings.resolved(data.train.num_pairs)
+        config = described("compare", source, data, settings, seeds[0])
+        run.start({**config, "seeds": list(seeds)}, resume=resume)
+        outcomes = []
+        for seed in seeds:
+            for name, own in contestants(dataclasses.replace(settings, seed=seed)).items():
+                outcomes.append(_outcome(name, own, source, run.path / "runs"))
+                if on_outcome:
+                    on_outcome(outcomes[-1])
+        metric = f"ndcg@{settings.top_k[0]}"
+        found = {
+            "dataset": config["dataset"]["name"],
+            "model": settings.model,
+            "seeds": list(seeds),
+            "patience": settings.patience,
+            "most_epochs": most_epochs(settings),
+            **summary(outcomes, metric, f"recall@{settings.top_k[0]}"),
+        }
+        run.write_json("comparison.json", found)
+        return run.read_json("comparison.json")
+
+
+def most_epochs(settings: Settings) -> int:
+    """What everybody may take: the epochs of a search and its retraining together."""
+    return settings.search_epochs + settings.retrain_epochs
+
+
+def contestants(settings: Settings) -> dict[str, Settings]:
+    """The settings of each run, by name: the candidates alone, their mixture, AutoSample.
+
+    The first two are searches under fixed weights that drop nothing, and no retraining.
+    """
+    fixed = dataclasses.replace(
+        settings,
+        objective="uniform",
+        temperature=None,
+        drop_threshold=0.0,
+        init="search",
+        rewind_epoch=None,
+        search_epochs=most_epochs(settings),
+        retrain_epochs=0,
+        time_samplers=False,
+    )
+    specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
+    alone = {spec: dataclasses.replace(fixed, samplers=(spec,)) for spec in specs}
+    own = dataclasses.replace(settings, time_samplers=False)
+    return {**alone, UNIFORM: fixed, AUTOSAMPLE: own}
+
+
+def summary(outcomes: Sequence[Outcome], metric: str, second: str) -> dict[str, Any]:
+    """Everybody's figures, and AutoSample against each and against the choices one has.
+
+    Args:
+      outcomes: of all contestants with the same seeds.
+      metric: what is chosen and compared by.
+      second: another that is told.
+
+    Returns:
+      `contestants`: for each its `valid` and `test` metrics (mean, standard_error, count,
+      users pooled over seeds), `seconds` and `epochs` (means over seeds), and, of all but
+      AutoSample, `against`: its paired difference `autosample - it` in the test metric with
+      its standard error, and the adjusted p. `choices`: the same of the best candidate in
+      hindsight, of the one that validation picks seed by seed, and of the uniform mixture.
+      `cost`: AutoSample's seconds, those of all candidates, and their ratio.
+    """
+    by_name = _grouped(outcomes)
+    ours = by_name[AUTOSAMPLE]
+    alone = {name: runs for name, runs in by_name.items() if name not in (UNIFORM, AUTOSAMPLE)}
+    others = {name: runs for name, runs in by_name.items() if name != AUTOSAMPLE}
+    p_values = adjusted([_p_value(ours, runs, metric) for runs in others.values()])
+    against = {
+        name: {**_difference(ours, runs, metric), "p": p}
+        for (name, runs), p in zip(others.items(), p_values, strict=True)
+    }
+    hindsight = max(alone, key=lambda name: _pooled(alone[name], "test", metric).mean())
+    picked = [
+        max((runs[i] for runs in alone.values()), key=lambda run: run.mean("valid", metric))
+        for i in range(len(ours))
+    ]
+    seconds = {name: sum(run.seconds for run in runs) for name, runs in by_name.items()}
+    exhaustive = sum(seconds[name] for name in alone)
+    return {
+        "metric": metric,
+        "contestants": {
+            name: {
+                **_figures(runs, metric, second),
+                **({"against": against[name]} if name in against else {}),
+            }
+            for name, runs in by_name.items()
+        },
+        "choices": {
+            "best in hindsight": {"candidate": hindsight, **against[hindsight]},
+            "picked by validation": {
+                "candidate": [run.contestant for run in picked],
+                **_difference(ours, picked, metric),
+            },
+            UNIFORM: against[UNIFORM],
+        },
+        "cost": {
+            "autosample": seconds[AUTOSAMPLE],
+            "exhaustive": exhaustive,
+            "ratio": seconds[AUTOSAMPLE] / exhaustive if exhaustive else None,
+        },
+    }
+
+
+def _check(settings: Settings, seeds: Sequence[int]) -> None:
+    if settings.refit:
+        raise expected(
+            "a comparison without --refit", received="--refit", remedy="Refit what it chose."
+        )
+    if len(build_samplers(settings.samplers)) < 2:
+        raise expected(
+            "several candidates to compare", received=", ".join(settings.samplers),
+            remedy="Name another --sampler.",
+        )  # fmt: skip
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise expected(
+            "different seeds of at least 0", received=list(seeds), remedy="Name each once."
+        )
+
+
+def _outcome(
+    name: str, settings: Settings, source: str | Source | Dataset, folder: Path
+) -> Outcome:
+    """Runs a contestant, or what is left of its run."""
+    run = Run(folder / folder_name(name) / f"seed-{settings.seed}")
+    if not (run.path / "metrics.json").is_file():
+        begun = (run.path / "config.json").is_file()
+        search(source, settings, run_dir=run.path, resume=begun)
+        tf.keras.backend.clear_session()
+        gc.collect()  # Keras keeps a run's models in cycles
+    metrics = run.metrics()
+    stages = [metrics["search"], metrics["retrain"]]
+    return Outcome(
+        contestant=name,
+        seed=settings.seed,
+        epochs=sum(stage["epochs"] for stage in stages),
+        seconds=sum(stage["seconds"] + stage["evaluation_seconds"] for stage in stages),
+        weights=metrics["search"]["weights"],
+        per_user={split: run.per_user(split) for split in ("valid", "test")},
+    )
+
+
+def _grouped(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
+    by_name: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_name.setdefault(outcome.contestant, []).append(outcome)
+    return by_name
+
+
+def _pooled(runs: Iterable[Outcome], split: str, metric: str) -> np.ndarray:
+    """A value a user and seed."""
+    return np.concatenate([run.per_user[split][metric] for run in runs])
+
+
+def _p_value(ours: Sequence[Outcome], theirs: Sequence[Outcome], metric: str) -> float:
+    return paired_p_value(_pooled(ours, "test", metric), _pooled(theirs, "test", metric))
+
+
+def _difference(
+    ours: Sequence[Outcome], theirs: Sequence[Outcome], metric: str
+) -> dict[str, float]:
+    found = mean_of(_pooled(ours, "test", metric) - _pooled(theirs, "test", metric))
+    return {"difference": found.mean, "standard_error": found.standard_error}
+
+
+def _figures(runs: Sequence[Outcome], metric: str, second: str) -> dict[str, Any]:
+    def of(split: str) -> dict[str, Any]:
+        pooled = {name: mean_of(_pooled(runs, split, name)) for name in (metric, second)}
+        return {name: dataclasses.asdict(mean) for name, mean in pooled.items()}
+
+    return {
+        "valid": of("valid"),
+        "test": of("test"),
+        "seconds": float(np.mean([run.seconds for run in runs])),
+        "epochs": float(np.mean([run.epochs for run in runs])),
+        "weights": [run.weights for run in runs],
+    }

@@ -1,0 +1,205 @@
+"""Every candidate alone, their mixture, and AutoSample: the same budget, honest figures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import LEAST, fingerprints, without_seconds, write_small_data
+
+from autosample_tf.comparison import (
+    AUTOSAMPLE,
+    UNIFORM,
+    Outcome,
+    compare,
+    contestants,
+    summary,
+)
+from autosample_tf.comparison_page import markdown
+from autosample_tf.errors import InputError
+from autosample_tf.runs import Run
+from autosample_tf.settings import Settings
+from autosample_tf.training import search
+
+TWO = dataclasses.replace(LEAST, samplers=("rns", "dns:pool=4"), objective="validation")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_small_data(tmp_path_factory.mktemp("data") / "small"))
+
+
+@pytest.fixture(scope="module")
+def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("compared") / "all"
+    return folder, compare(data, TWO, run_dir=folder, seeds=(0, 1))
+
+
+def test_everybody_has_the_same_budget_data_and_seed() -> None:
+    settings = Settings(samplers=("rns", "pns"), search_epochs=7, retrain_epochs=5, patience=3)
+    everybody = contestants(settings)
+    assert list(everybody) == ["rns", "pns:alpha=0.75", UNIFORM, AUTOSAMPLE]
+    for own in everybody.values():
+        assert own.search_epochs + own.retrain_epochs == 12
+        assert (own.patience, own.seed, own.batch_size) == (3, settings.seed, settings.batch_size)
+    assert everybody["rns"].samplers == ("rns",)
+    assert everybody[UNIFORM].samplers == settings.samplers
+    assert everybody[UNIFORM].objective == "uniform"
+    assert everybody[UNIFORM].drop_threshold == 0
+    assert dataclasses.replace(everybody[AUTOSAMPLE], time_samplers=True) == settings
+
+
+def test_every_run_is_a_run_folder_and_its_figures_are_those_told(
+    compared: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, found = compared
+    assert len(list((folder / "runs").glob("*/seed-*/metrics.json"))) == 4 * 2
+    for name, each in found["contestants"].items():
+        runs = [Run(path) for path in sorted((folder / "runs").glob("*/seed-*"))]
+        own = [run for run in runs if name_of(run) == name]
+        assert len(own) == 2
+        for split in ("valid", "test"):
+            told = each[split]["ndcg@10"]
+            users = [len(run.per_user(split)["users"]) for run in own]
+            means = [run.metrics()[split]["ndcg@10"] for run in own]
+            assert told["count"] == sum(users)
+            assert told["mean"] == pytest.approx(np.average(means, weights=users))
+
+
+def name_of(run: Run) -> str:
+    settings = run.config()["settings"]
+    if settings["retrain_epochs"]:
+        return AUTOSAMPLE
+    return settings["samplers"][0] if len(settings["samplers"]) == 1 else UNIFORM
+
+
+def test_a_candidate_alone_is_the_run_that_search_makes_of_it(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    alone = contestants(dataclasses.replace(TWO, seed=1))["dns:pool=4"]
+    metrics = search(data, alone, run_dir=tmp_path / "alone")
+    stored = Run(compared[0] / "runs" / "dns_pool=4" / "seed-1").metrics()
+    assert without_seconds(metrics) == without_seconds(stored)
+
+
+def test_a_comparison_goes_on_where_it_stopped(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    whole = compared[1]
+    stopped_at = tmp_path / "stopped"
+
+    def stop(outcome: Outcome) -> None:
+        if (outcome.contestant, outcome.seed) == (UNIFORM, 0):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(data, TWO, run_dir=stopped_at, seeds=(0, 1), on_outcome=stop)
+    done = fingerprints(stopped_at / "runs" / "rns" / "seed-0")
+    again = compare(data, TWO, run_dir=stopped_at, seeds=(0, 1), resume=True)
+    assert fingerprints(stopped_at / "runs" / "rns" / "seed-0") == done
+    assert without_cost(again) == without_cost(whole)
+
+
+def without_cost(found: dict[str, Any]) -> Any:
+    return without_seconds({key: value for key, value in found.items() if key != "cost"})
+
+
+def test_other_seeds_are_another_comparison(
+    data: str, compared: tuple[Path, dict[str, Any]]
+) -> None:
+    with pytest.raises(InputError, match="seeds was"):
+        compare(data, TWO, run_dir=compared[0], seeds=(0,), resume=True)
+
+
+def outcome(name: str, seed: int, valid: list[float], test: list[float], seconds: float) -> Outcome:
+    def of(values: list[float]) -> dict[str, np.ndarray]:
+        return {"ndcg@20": np.array(values), "recall@20": np.array(values) / 2}
+
+    return Outcome(name, seed, 10, seconds, {name: 1.0}, {"valid": of(valid), "test": of(test)})
+
+
+def test_the_summary_by_hand() -> None:
+    """Seed 0: validation picks `a`; seed 1: `b`. On test `b` is the better one."""
+    outcomes = [
+        outcome("a", 0, [0.4, 0.4], [0.1, 0.2], 10.0),
+        outcome("a", 1, [0.1, 0.1], [0.2, 0.1], 10.0),
+        outcome("b", 0, [0.3, 0.3], [0.4, 0.2], 30.0),
+        outcome("b", 1, [0.3, 0.3], [0.3, 0.3], 30.0),
+        outcome(UNIFORM, 0, [0.3, 0.3], [0.3, 0.1], 7.0),
+        outcome(UNIFORM, 1, [0.3, 0.3], [0.3, 0.1], 7.0),
+        outcome(AUTOSAMPLE, 0, [0.5, 0.5], [0.4, 0.3], 8.0),
+        outcome(AUTOSAMPLE, 1, [0.5, 0.5], [0.4, 0.3], 12.0),
+    ]
+    found = summary(outcomes, "ndcg@20", "recall@20")
+    ours = found["contestants"][AUTOSAMPLE]
+    assert ours["test"]["ndcg@20"]["mean"] == pytest.approx(0.35)
+    assert ours["test"]["recall@20"]["mean"] == pytest.approx(0.175)
+    assert ours["seconds"] == 10.0
+    assert found["cost"] == {"autosample": 20.0, "exhaustive": 80.0, "ratio": 0.25}
+    choices = found["choices"]
+    assert choices["best in hindsight"]["candidate"] == "b"
+    differences = np.array([0.0, 0.1, 0.1, 0.0])
+    assert choices["best in hindsight"]["difference"] == pytest.approx(differences.mean())
+    error = differences.std(ddof=1) / 2
+    assert choices["best in hindsight"]["standard_error"] == pytest.approx(error)
+    assert choices["picked by validation"]["candidate"] == ["a", "b"]
+    picked = np.array([0.3, 0.1, 0.1, 0.0])
+    assert choices["picked by validation"]["difference"] == pytest.approx(picked.mean())
+    assert choices[UNIFORM]["difference"] == pytest.approx(0.15)
+    assert "against" not in ours
+
+
+def test_the_page_ranks_by_test_and_tells_the_verdicts(
+    compared: tuple[Path, dict[str, Any]],
+) -> None:
+    found = compared[1]
+    page = markdown(found)
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    assert rows[0][0].startswith("| ---")
+    tests = [float(row[2].split(" ± ")[0]) for row in rows[1:]]
+    assert tests == sorted(tests, reverse=True)
+    assert len(tests) == 4
+    for name, each in found["choices"].items():
+        assert f"AutoSample - {name}" in page
+        assert f"{each['difference']:+.4f} ± {each['standard_error']:.4f}" in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "seeds", "told"),
+    [
+        ({"refit": True}, (0,), "without --refit"),
+        ({"samplers": ("rns",)}, (0,), "several candidates"),
+        ({}, (0, 0), "different seeds"),
+        ({}, (), "different seeds"),
+        ({}, (-1,), "different seeds"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    data: str, tmp_path: Path, changes: dict[str, Any], seeds: tuple[int, ...], told: str
+) -> None:
+    settings = dataclasses.replace(TWO, **changes)
+    with pytest.raises(InputError, match=told):
+        compare(data, settings, run_dir=tmp_path / "none", seeds=seeds)
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_command_writes_the_table_three_times(command: Any, data: str, tmp_path: Path) -> None:
+    given = ["--dataset", data, "--sampler", "rns", "--sampler", "pns", "--dim", 4]
+    given += ["--search-epochs", 1, "--retrain-epochs", 1, "--seeds", "3", "--run-dir"]
+    code, out, err = command("compare", *given, tmp_path / "run", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    stored = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert found == {"run_dir": str(tmp_path / "run"), **stored}
+    assert (tmp_path / "run" / "comparison.md").read_text() == markdown(stored)
+    assert (tmp_path / "run" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    code, out, _ = command("compare", "--resume", "--run-dir", tmp_path / "run")
+    assert code == 0
+    assert f"AutoSample - {UNIFORM}" in out
+    code, _, err = command("compare", "--dataset", data, "--seed", 1)
+    assert code == 2
+    assert "--seeds" in err
