@@ -2,16 +2,8 @@
 
 Lyu et al., "Towards Automated Negative Sampling in Implicit Recommendation" (arXiv
 2311.03526): every candidate sampler's loss on the same batch, weighted by a softmax over
-trainable logits. How the logits learn is an objective:
-
-uniform
-    They don't: equal weights, the baseline; or those that `weights` gives.
-joint
-    They descend on the mixture that they weight, the literal form. d/dp_k sum_k p_k l_k
-    is l_k, so they end at the sampler with the smallest loss: the easiest negatives.
-validation
-    Ours: they follow how much each sampler's gradient helps held-out positives, a signal
-    that does not pass through the samplers' own negatives (see `heldout`).
+trainable logits. What the logits learn
+from is an objective, see `objectives`.
 """
 
 from __future__ import annotations
@@ -28,11 +20,11 @@ from autosample_tf import losses, mixture
 from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
 from autosample_tf.health import Health
-from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
+from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
@@ -62,7 +54,7 @@ class AutoSample(tfrs.Model):
       train: the pairs being trained on, whose items are never negatives of their user.
       samplers: specs or samplers, the candidates.
       objective: what the logits learn from, one of `STEP_OBJECTIVES`.
-      validation: held-out pairs, needed by the objective `validation`; under the others
+      validation: held-out pairs, needed by `bilevel` and `validation`; under the others
         they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
       weights: the mixture to begin with, by spec; None: equal weights.
@@ -71,12 +63,11 @@ class AutoSample(tfrs.Model):
       temperature: of the softmax over the logits; lower is nearer to choosing one. None:
         the objective's, `settings.TEMPERATURES`.
       l2: lambda of the regularization, see `models.contract`.
-      warmup_steps: under `validation`, steps during which the weights stay equal while the
-        logits gather evidence. Once the weights lean to a sampler the model has what it
-        gives, and the others look better than they are.
+      warmup_steps: under an objective that gathers evidence first (see
+        `objectives.Objective`), steps during which the weights stay equal.
       total_steps: after how many steps training is done, for samplers that change as it
         goes on; None: it never progresses.
-      logits_optimizer: None: the objective's own (`joint`: Adam; `validation`: SGD).
+      logits_optimizer: None: the objective's own.
       sampler_optimizer: of the samplers' own trainable variables; None: `RowSparseAdam`.
       users_per_pool: rows of a batch that share their candidates, which makes steps faster
         and the candidates of a step fewer; 1: each row has its own.
@@ -110,17 +101,16 @@ class AutoSample(tfrs.Model):
         seed: int = 0,
     ):
         super().__init__()
-        _check(objective, validation, loss, mixing, temperature, l2)
+        _check(objective, loss, mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
         self.objective, self.mixing = objective, mixing
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
-        self._warmup_steps = warmup_steps if objective == "validation" else 0
         self._total_steps = total_steps
         self._pairwise_loss = losses.PAIRWISE[loss]
         self._positives = PairSet(train)
-        if objective == "validation":
-            self._signal = ValidationSignal(model, validation, self._pairwise_loss)
+        self._objective = build_objective(objective, model, validation, self._pairwise_loss)
+        self._warmup_steps = warmup_steps if self._objective.gathers else 0
         for sampler in self.samplers:
             sampler.build(Feedback(train, given), model.dim)
         self.logits = tf.Variable(
@@ -128,7 +118,7 @@ class AutoSample(tfrs.Model):
         )
         self.active_mask = tf.Variable([True] * len(self.samplers), trainable=False)
         self._active = tuple(range(len(self.samplers)))
-        self.logits_optimizer = logits_optimizer or _default_logits_optimizer(objective)
+        self.logits_optimizer = logits_optimizer or self._objective.optimizer()
         self.logits_optimizer.build([self.logits])
         # Built for all samplers, dropped ones too: its slots keep their places in checkpoints.
         self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
@@ -305,15 +295,15 @@ class AutoSample(tfrs.Model):
             loss,
             [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
         )
-        if self._is_searching() and self.objective == "validation":
-            of_logits = self._validation_gradient(batch, data["weight"])
+        if self._is_searching():
+            of_logits = self._objective.gradient(self._told(batch, data["weight"], of_logits))
         return batch, Dense(per_sampler, loss, of_state, of_variables, of_own, of_logits)
 
     def _own_variables(self) -> list[tf.Variable]:
         return [v for sampler in self.active_samplers for v in sampler.trainable_variables]
 
     def _is_searching(self) -> bool:
-        return self.objective != "uniform" and len(self._active) > 1
+        return self._objective.learns and len(self._active) > 1
 
     def sample(self, data: dict[str, tf.Tensor], state: State | None = None) -> SampledBatch:
         """What the active samplers answer on a batch of `pipeline.training_batches`.
@@ -388,20 +378,17 @@ class AutoSample(tfrs.Model):
         logits = tf.where(warming_up, tf.zeros_like(self.logits), self.logits)
         return mixture.mixture_weights(logits, self.active_mask, self.temperature)
 
-    def _validation_gradient(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
-        """What moves the logits towards the standardized alignments: [num_samplers].
-
-        The gradient of 1/2 |logits - z|^2, z being the alignments standardized over the
-        active samplers: under SGD the logits are a moving average of z. They stay bounded
-        and forget, so a sampler whose time comes later can come back; the alignments' own
-        gradient through the softmax cannot bring back what it once drove to 0.
-        """
-        alignments = self._signal.alignments(batch, example_weight)
-        places = tf.constant(self._active)[:, None]
-        full = tf.scatter_nd(places, alignments, tf.shape(self.logits))
-        target = mixture.standardize(full, self.active_mask)
-        gradient = tf.where(self.active_mask, self.logits - target, 0.0)
-        return gradient / tf.distribute.get_strategy().num_replicas_in_sync
+    def _told(self, batch: SampledBatch, weight: tf.Tensor, of_loss: tf.Tensor) -> Told:
+        return Told(
+            batch,
+            example_weight=weight,
+            of_loss=of_loss,
+            logits=tf.convert_to_tensor(self.logits),
+            weights=self._mixture_weights(),
+            active=tf.convert_to_tensor(self.active_mask),
+            places=self._active,
+            temperature=self.temperature,
+        )
 
     def _record(
         self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor
@@ -424,7 +411,6 @@ class AutoSample(tfrs.Model):
 
 def _check(
     objective: str,
-    validation: Interactions | None,
     loss: str,
     mixing: str,
     temperature: float | None,
@@ -437,12 +423,6 @@ def _check(
     ):
         if name not in known:
             raise unknown(kind, name, known)
-    if objective == "validation" and (validation is None or not validation.num_pairs):
-        raise expected(
-            "held-out pairs for the objective 'validation'",
-            received="none",
-            remedy="Pass validation=…, or choose the objective 'uniform'.",
-        )
     if temperature is not None and not temperature > 0:
         raise expected("a temperature above 0", received=temperature, remedy="Raise it.")
     if not l2 >= 0:
@@ -462,9 +442,3 @@ def _initial_logits(
             remedy="Name the samplers by their canonical specs and leave none out.",
         )
     return (temperature * np.log(given / given.sum())).astype(np.float32)
-
-
-def _default_logits_optimizer(objective: str) -> tf.keras.optimizers.Optimizer:
-    if objective == "joint":
-        return tf.keras.optimizers.Adam(1e-2, jit_compile=False)
-    return tf.keras.optimizers.SGD(2e-3, jit_compile=False)  # a mean over some 500 steps

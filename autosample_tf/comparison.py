@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ def compare(
     *,
     run_dir: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
     resume: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
 ) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def compare(
       settings: of AutoSample; the others differ by what makes them others.
       run_dir: the folder, in which `runs/` has a run folder a contestant and seed.
       seeds: at least one, each another split, initial model and order.
+      variants: more contestants, by name what their settings have other than AutoSample's.
       resume: go on where a comparison stopped; what is finished stays.
       on_outcome: called when a run has ended, finished ones of before included.
 
@@ -88,7 +90,8 @@ def compare(
         run.start({**config, "seeds": list(seeds)}, resume=resume)
         outcomes = []
         for seed in seeds:
-            for name, own in contestants(dataclasses.replace(settings, seed=seed)).items():
+            seeded = dataclasses.replace(settings, seed=seed)
+            for name, own in contestants(seeded, variants or {}).items():
                 outcomes.append(_outcome(name, own, source, run.path / "runs"))
                 if on_outcome:
                     on_outcome(outcomes[-1])
@@ -99,7 +102,7 @@ def compare(
             "seeds": list(seeds),
             "patience": settings.patience,
             "most_epochs": most_epochs(settings),
-            **summary(outcomes, metric, f"recall@{settings.top_k[0]}"),
+            **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or {}),
         }
         run.write_json("comparison.json", found)
         return run.read_json("comparison.json")
@@ -110,8 +113,10 @@ def most_epochs(settings: Settings) -> int:
     return settings.search_epochs + settings.retrain_epochs
 
 
-def contestants(settings: Settings) -> dict[str, Settings]:
-    """The settings of each run, by name: the candidates alone, their mixture, AutoSample.
+def contestants(
+    settings: Settings, variants: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Settings]:
+    """The settings of each run, by name: candidates alone, their mixture, AutoSample, variants.
 
     The first two are searches under fixed weights that drop nothing, and no retraining.
     """
@@ -129,16 +134,20 @@ def contestants(settings: Settings) -> dict[str, Settings]:
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
     alone = {spec: dataclasses.replace(fixed, samplers=(spec,)) for spec in specs}
     own = dataclasses.replace(settings, time_samplers=False)
-    return {**alone, UNIFORM: fixed, AUTOSAMPLE: own}
+    changed = {name: dataclasses.replace(own, **changes) for name, changes in variants.items()}
+    return {**alone, UNIFORM: fixed, AUTOSAMPLE: own, **changed}
 
 
-def summary(outcomes: Sequence[Outcome], metric: str, second: str) -> dict[str, Any]:
+def summary(
+    outcomes: Sequence[Outcome], metric: str, second: str, variants: Iterable[str] = ()
+) -> dict[str, Any]:
     """Everybody's figures, and AutoSample against each and against the choices one has.
 
     Args:
       outcomes: of all contestants with the same seeds.
       metric: what is chosen and compared by.
       second: another that is told.
+      variants: the contestants that are no candidates either.
 
     Returns:
       `contestants`: for each its `valid` and `test` metrics (mean, standard_error, count,
@@ -150,7 +159,8 @@ def summary(outcomes: Sequence[Outcome], metric: str, second: str) -> dict[str, 
     """
     by_name = _grouped(outcomes)
     ours = by_name[AUTOSAMPLE]
-    alone = {name: runs for name, runs in by_name.items() if name not in (UNIFORM, AUTOSAMPLE)}
+    apart = {UNIFORM, AUTOSAMPLE, *variants}
+    alone = {name: runs for name, runs in by_name.items() if name not in apart}
     others = {name: runs for name, runs in by_name.items() if name != AUTOSAMPLE}
     p_values = adjusted([_p_value(ours, runs, metric) for runs in others.values()])
     against = {

@@ -34,10 +34,19 @@ class ValidationSignal:
       model: what is trained.
       held_out: the positives to help.
       pairwise_loss: the samplers' loss.
+      ranked: whether the held-out loss is the positives' `log_rank`; else the mean of
+        `pairwise_loss` against the items.
     """
 
-    def __init__(self, model: Recommender, held_out: Interactions, pairwise_loss: PairwiseLoss):
-        self._model, self._pairwise_loss = model, pairwise_loss
+    def __init__(
+        self,
+        model: Recommender,
+        held_out: Interactions,
+        pairwise_loss: PairwiseLoss,
+        *,
+        ranked: bool = True,
+    ):
+        self._model, self._pairwise_loss, self._ranked = model, pairwise_loss, ranked
         self._held_out = RowDraws(held_out)
 
     def alignments(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
@@ -62,8 +71,15 @@ class ValidationSignal:
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
-            scores = step_score(model, users, positives), step_score_all(model, users, shared)
-            return mean_over_batch(log_rank(*scores, model.num_items), weight * present)
+            positive, others = (
+                step_score(model, users, positives),
+                step_score_all(model, users, shared),
+            )
+            if self._ranked:
+                losses = log_rank(positive, others, model.num_items)
+            else:
+                losses = tf.reduce_mean(self._pairwise_loss(positive, others), axis=1)
+            return mean_over_batch(losses, weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
             per_sampler = column_losses(model, columns, users, self._pairwise_loss)

@@ -13,7 +13,7 @@ from autosample_tf.errors import expected, unknown
 
 MODEL_NAMES = ("lightgcn", "mf")
 LOSSES = ("bpr",)
-STEP_OBJECTIVES = ("joint", "uniform", "validation")  # what weights learn within a step
+STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
 OBJECTIVES = ("branches", *STEP_OBJECTIVES)
 MIXINGS = ("instance", "loss")
 INITS = ("rewind", "scratch", "search")
@@ -39,7 +39,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
 # are means of standardized numbers, some tenths apart where one sampler is clearly better.
-TEMPERATURES = {"branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.1}
+TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.1}
 
 
 @dataclasses.dataclass(frozen=True)

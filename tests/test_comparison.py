@@ -41,7 +41,7 @@ def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def test_everybody_has_the_same_budget_data_and_seed() -> None:
     settings = Settings(samplers=("rns", "pns"), search_epochs=7, retrain_epochs=5, patience=3)
-    everybody = contestants(settings)
+    everybody = contestants(settings, {})
     assert list(everybody) == ["rns", "pns:alpha=0.75", UNIFORM, AUTOSAMPLE]
     for own in everybody.values():
         assert own.search_epochs + own.retrain_epochs == 12
@@ -80,7 +80,7 @@ def name_of(run: Run) -> str:
 def test_a_candidate_alone_is_the_run_that_search_makes_of_it(
     data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    alone = contestants(dataclasses.replace(TWO, seed=1))["dns:pool=4"]
+    alone = contestants(dataclasses.replace(TWO, seed=1), {})["dns:pool=4"]
     metrics = search(data, alone, run_dir=tmp_path / "alone")
     stored = Run(compared[0] / "runs" / "dns_pool=4" / "seed-1").metrics()
     assert without_seconds(metrics) == without_seconds(stored)
