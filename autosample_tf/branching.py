@@ -19,7 +19,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -41,45 +41,100 @@ from autosample_tf.results import SearchResult
 from autosample_tf.runs import History, folder_name
 from autosample_tf.samplers import Feedback, build_samplers
 
+Found = dict[str, float]
 MIXTURE = "mixture"  # the branch of all candidates, equally weighted
+
+
+class Branches(Protocol):
+    """What `decide` decides by.
+
+    Attributes:
+      candidates: all of them.
+    """
+
+    candidates: list[str]
+
+    def warm_up(self) -> float:
+        """Trains under the mixture; the metric that it comes to."""
+
+    def round(self, number: int, candidates: Sequence[str], first: int, last: int) -> Found:
+        """Trains each candidate's branch, and the mixture's, from epoch `first` to `last`;
+        the metric that each comes to, by name."""
+
+    def hand_on(self, number: int, best: str) -> None:
+        """Makes the state of a round's best branch the one that the next round leaves from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """What the branches have shown.
+
+    Attributes:
+      survivors: whom to go on with, equally weighted.
+      dropped: as `SearchResult` has it.
+      rounds: likewise.
+      epoch: of the state that was best.
+      handed_on: the round that it is of; 0: the warm-up.
+    """
+
+    survivors: list[str]
+    dropped: list[dict[str, Any]]
+    rounds: list[dict[str, Any]]
+    epoch: int
+    handed_on: int
+
+
+def decide(branches: Branches, *, warmup: int, last_epoch: int, length: int) -> Decision:
+    """Goes through rounds until one candidate is left, no branch helps, or epochs are out.
+
+    Args:
+      branches: what trains and measures them.
+      warmup: epochs before the first round.
+      last_epoch: the most that the state handed on may have been trained for.
+      length: epochs of the first round; every other has twice as many as the one before.
+    """
+    candidates = survivors = branches.candidates
+    rounds: list[dict[str, Any]] = []
+    dropped: dict[str, dict[str, Any]] = {}
+    epoch, best, handed_on = warmup, branches.warm_up(), 0
+    while epoch < last_epoch and len(candidates) > 1:
+        number, last = len(rounds) + 1, min(epoch + length * 2 ** len(rounds), last_epoch)
+        found = branches.round(number, candidates, epoch, last)
+        ranked = sorted(found, key=found.__getitem__, reverse=True)
+        rounds.append({"epoch": last, "valid": found, "best": ranked[0]})
+        survivors = branches.candidates if ranked[0] == MIXTURE else ranked[:1]
+        if not found[ranked[0]] > best:
+            break
+        epoch, best, handed_on = last, found[ranked[0]], number
+        branches.hand_on(number, ranked[0])
+        kept = better_half(ranked, branches.candidates)
+        dropped = {spec: each for spec, each in dropped.items() if spec not in kept}
+        for spec in candidates:
+            if spec not in kept:
+                dropped[spec] = {"sampler": spec, "epoch": last, "weight": 1 / len(candidates)}
+        candidates = kept
+    return Decision(list(survivors), list(dropped.values()), rounds, epoch, handed_on)
 
 
 def branched_search(job: Job) -> SearchResult:
     """The search of a run with the objective `branches`; goes on where it stopped."""
     tree, settings = _Tree(job), job.settings
-    candidates = survivors = tree.candidates
-    dropped: list[dict[str, Any]] = []
-    rounds: list[dict[str, Any]] = []
-    epoch, best, handed_on = settings.drop_warmup, tree.warm_up(), 0
-    while epoch < settings.search_epochs and len(candidates) > 1:
-        length = settings.branch_epochs * 2 ** len(rounds)
-        last = min(epoch + length, settings.search_epochs)
-        found = tree.round(len(rounds) + 1, candidates, epoch, last)
-        ranked = sorted(found, key=found.__getitem__, reverse=True)
-        survivors = tree.candidates if ranked[0] == MIXTURE else ranked[:1]
-        rounds.append({"epoch": last, "valid": found, "best": ranked[0]})
-        if not found[ranked[0]] > best:
-            break
-        epoch, best, handed_on = last, found[ranked[0]], len(rounds)
-        tree.hand_on(handed_on, ranked[0])
-        kept = better_half(ranked, tree.candidates)
-        dropped = [each for each in dropped if each["sampler"] not in kept] + [
-            {"sampler": spec, "epoch": last, "weight": 1 / len(candidates)}
-            for spec in candidates
-            if spec not in kept
-        ]
-        candidates = kept
-    tree.keep(handed_on)
-    rows = tree.rows
+    found = decide(
+        tree,
+        warmup=settings.drop_warmup,
+        last_epoch=settings.search_epochs,
+        length=settings.branch_epochs,
+    )
+    tree.keep(found.handed_on)
     return SearchResult(
-        epochs=len(rows),
-        best_epoch=epoch,
-        seconds=sum(row["seconds"] for row in rows),
-        weights={spec: 1 / len(survivors) for spec in survivors},
-        dropped=dropped,
+        epochs=len(tree.rows),
+        best_epoch=found.epoch,
+        seconds=sum(row["seconds"] for row in tree.rows),
+        weights={spec: 1 / len(found.survivors) for spec in found.survivors},
+        dropped=found.dropped,
         rewind_epoch=settings.rewind_epoch,
-        evaluation_seconds=sum(row["evaluation_seconds"] for row in rows),
-        rounds=rounds,
+        evaluation_seconds=sum(row["evaluation_seconds"] for row in tree.rows),
+        rounds=found.rounds,
     )
 
 
@@ -124,7 +179,6 @@ class _Tree:
         self.rows: list[dict[str, Any]] = []  # of every epoch that was trained
 
     def warm_up(self) -> float:
-        """Trains under the mixture; the metric that it comes to."""
         settings = self._job.settings
         last, seed = settings.drop_warmup, stage_seed(settings, "search")
         rewind = settings.rewind_epoch
@@ -154,8 +208,7 @@ class _Tree:
         return found
 
     def hand_on(self, number: int, best: str) -> None:
-        """Keeps the state of a round's best branch, and no other; adds its epochs to the
-        search's history."""
+        """Keeps that state, and of the round no other; adds its epochs to the history."""
         folder = self._branch_folder(number, best)
         if latest := tf.train.latest_checkpoint(str(folder)):
             read_state(self.model, self._optimizer, Path(latest))
