@@ -1,0 +1,123 @@
+"""What `run.py` has seen, as the tables of `docs/choosing.md`.
+
+    python benchmarks/choosing/page.py
+
+reads every `benchmarks/results/choosing/*.json`. Its figures are theirs: nothing is run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from record import RESULTS
+from tables import DOCS, fill, four, markdown
+
+from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
+
+PAGE = DOCS / "choosing.md"
+
+
+def main() -> None:
+    """Fills the page's tables."""
+    files = sorted((RESULTS / "choosing").glob("*.json"))
+    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    found = [record["result"] for record in records]
+    fill(PAGE, "verdicts", verdicts(found))
+    fill(PAGE, "ablations", ablations(found))
+    fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records))
+
+
+def verdicts(found: list[Mapping[str, Any]]) -> str:
+    """AutoSample beside the choices one has without it, a row a pair of data and model."""
+    head = ["test NDCG@20", "seeds", "AutoSample", "best in hindsight", "AutoSample - it",
+            "picked by validation", "AutoSample - it", "uniform mixture", "AutoSample - it",
+            "seconds of exhaustive"]  # fmt: skip
+    rows = []
+    for each in found:
+        metric, people = each["metric"], each["contestants"]
+        hindsight = each["choices"]["best in hindsight"]
+        picked = each["choices"]["picked by validation"]
+        ours = people[AUTOSAMPLE]["test"][metric]
+        rows.append(
+            [
+                pair_name(each),
+                str(len(each["seeds"])),
+                figure(ours),
+                f"{short(hindsight['candidate'])} "
+                f"{four(people[hindsight['candidate']]['test'][metric]['mean'])}",
+                difference(hindsight),
+                ", ".join(dict.fromkeys(short(spec) for spec in picked["candidate"])),
+                difference(picked),
+                four(people[UNIFORM]["test"][metric]["mean"]),
+                difference(each["choices"][UNIFORM]),
+                f"{each['cost']['ratio']:.2f}",
+            ]
+        )
+    mean = np.mean([each["choices"]["best in hindsight"]["difference"] for each in found])
+    return f"{markdown(head, rows)}\n\nMean difference to the best in hindsight: {mean:+.4f}."
+
+
+def ablations(found: list[Mapping[str, Any]]) -> str:
+    """Every variant's test metric less the default's, and its seconds as a share of its."""
+    names = list(dict.fromkeys(name for each in found for name in variants(each)))
+    rows = []
+    for name in names:
+        cells = []
+        for each in found:
+            own = each["contestants"].get(name)
+            if own is None:
+                cells.append("")
+                continue
+            against = own["against"]
+            share = own["seconds"] / each["contestants"][AUTOSAMPLE]["seconds"]
+            cells.append(
+                f"{-against['difference']:+.4f} ± {against['standard_error']:.4f}, {share:.1f} x"
+            )
+        rows.append([name, *cells])
+    return markdown(["it - AutoSample", *(pair_name(each) for each in found)], rows)
+
+
+def variants(each: Mapping[str, Any]) -> list[str]:
+    """The contestants that are neither candidates nor AutoSample, the mixture among them."""
+    alone = {spec for run in each["contestants"][UNIFORM]["weights"] for spec in run}
+    return [name for name in each["contestants"] if name not in alone and name != AUTOSAMPLE]
+
+
+def ran(record: Mapping[str, Any]) -> str:
+    """One line on what was run, where, for how long."""
+    result, machine = record["result"], record["machine"]
+    seconds = sum(own["seconds"] for own in result["contestants"].values()) * len(result["seeds"])
+    return (
+        f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
+        f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
+        f"{machine['load_before']:.1f}"
+    )
+
+
+def pair_name(each: Mapping[str, Any]) -> str:
+    return f"{each['dataset']}, {each['model']}"
+
+
+def short(spec: str) -> str:
+    """A sampler's name, with its pool where it says more than the name."""
+    name, _, options = spec.partition(":")
+    return f"{name}:{options}" if name == "dns" else name
+
+
+def figure(mean: Mapping[str, float]) -> str:
+    return f"{four(mean['mean'])} ± {four(mean['standard_error'])}"
+
+
+def difference(against: Mapping[str, float]) -> str:
+    return f"{against['difference']:+.4f} ± {against['standard_error']:.4f}"
+
+
+if __name__ == "__main__":
+    main()
