@@ -14,11 +14,12 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import Loss
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
-from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses
+from autosample_tf.sampling import SampledBatch, column_losses
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps. More rows would make it steadier, more items hardly.
@@ -33,11 +34,11 @@ class ValidationSignal:
     Args:
       model: what is trained.
       held_out: the positives to help.
-      pairwise_loss: the samplers' loss.
+      loss: the samplers'.
     """
 
-    def __init__(self, model: Recommender, held_out: Interactions, pairwise_loss: PairwiseLoss):
-        self._model, self._pairwise_loss = model, pairwise_loss
+    def __init__(self, model: Recommender, held_out: Interactions, loss: Loss):
+        self._model, self._loss = model, loss
         self._held_out = RowDraws(held_out)
 
     def alignments(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
@@ -66,7 +67,7 @@ class ValidationSignal:
             return mean_over_batch(log_rank(*scores, model.num_items), weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
-            per_sampler = column_losses(model, columns, users, self._pairwise_loss)
+            per_sampler = column_losses(model, columns, users, self._loss)
             return mean_over_batch(per_sampler, weight[:, None])
 
         return alignment(columns.users, columns.user_embeddings, held_out_loss, losses_of_samplers)

@@ -16,9 +16,11 @@ from autosample_tf.catalog import load
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.losses import build_loss
 from autosample_tf.models import Recommender
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
+from autosample_tf.sampling import check_together
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import (
@@ -86,7 +88,7 @@ def search(
     data = _load(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
-    _check_samplers(settings.samplers, data)
+    _check_samplers(settings.samplers, data, settings)
     run = Run(run_dir)
     with run.locked():
         run.start(_config("search", source, data, settings, settings.seed), resume=resume)
@@ -126,7 +128,7 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = _load(source, settings, split_seed)
-    _check_samplers(result.survivors, data)  # before the checksums, which name no remedy
+    _check_samplers(result.survivors, data, settings)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
@@ -244,10 +246,13 @@ def _stored_settings(run: Run) -> Settings:
     return Settings.from_dict(run.config()["settings"])
 
 
-def _check_samplers(specs: Iterable[str], data: Dataset) -> None:
-    """Refuses samplers that are unknown, or lack what they draw from, before a run begins."""
-    for sampler in build_samplers(specs):
+def _check_samplers(specs: Iterable[str], data: Dataset, settings: Settings) -> None:
+    """Refuses samplers that are unknown, lack what they draw from, or do not go with the loss,
+    before a run begins."""
+    samplers = build_samplers(specs)
+    for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))
+    check_together(build_loss(settings.loss), settings.mixing, samplers)
 
 
 def _check_rewind(settings: Settings, result: SearchResult) -> None:
