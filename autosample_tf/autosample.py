@@ -16,11 +16,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from autosample_tf import losses, mixture
+from autosample_tf import mixture
 from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
 from autosample_tf.health import Health
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
@@ -34,6 +35,8 @@ from autosample_tf.sampling import (
     SampledBatch,
     Step,
     answers_for_updates,
+    check_together,
+    in_batch_losses,
     mean_penalty,
     negative_scores,
     sample_batch,
@@ -58,7 +61,7 @@ class AutoSample(tfrs.Model):
         they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
       weights: the mixture to begin with, by spec; None: equal weights.
-      loss: a name in `losses.PAIRWISE`.
+      loss: of positives against negatives, a spec of `losses`.
       mixing: `loss`, sum_k p_k l_k; or `instance`, the loss of sum_k p_k e_k.
       temperature: of the softmax over the logits; lower is nearer to choosing one. None:
         the objective's, `settings.TEMPERATURES`.
@@ -101,15 +104,16 @@ class AutoSample(tfrs.Model):
         seed: int = 0,
     ):
         super().__init__()
-        _check(objective, loss, mixing, temperature, l2)
+        _check(objective, mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
         self.objective, self.mixing = objective, mixing
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._total_steps = total_steps
-        self._pairwise_loss = losses.PAIRWISE[loss]
+        self._loss = build_loss(loss)
+        check_together(self._loss, mixing, self.samplers)
         self._positives = PairSet(train)
-        self._objective = build_objective(objective, model, validation, self._pairwise_loss)
+        self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
         for sampler in self.samplers:
             sampler.build(Feedback(train, given), model.dim)
@@ -123,7 +127,7 @@ class AutoSample(tfrs.Model):
         # Built for all samplers, dropped ones too: its slots keep their places in checkpoints.
         self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
         self.sampler_optimizer.build([v for s in self.samplers for v in s.trainable_variables])
-        self._health = Health(model, train, validation, len(self.samplers))
+        self._health = Health(model, train, validation, len(self.samplers), self._loss)
         self._health_every, self._users_per_pool = health_every, users_per_pool
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
@@ -322,7 +326,7 @@ class AutoSample(tfrs.Model):
             self._positives,
             draws,
             self._progress(draws.step),
-            self._pairwise_loss,
+            self._loss,
             self._users_per_pool,
         )
 
@@ -334,9 +338,11 @@ class AutoSample(tfrs.Model):
 
     def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
         context = batch.context
+        if isinstance(self._loss, InBatchSoftmax):
+            return in_batch_losses(context, self._loss)[:, None]
         positive = context.score(context.user_embeddings, context.positive_embeddings)
         negative = negative_scores(batch)
-        return sampler_losses(batch, positive, negative, self._pairwise_loss)
+        return sampler_losses(batch, positive, negative, self._loss)
 
     def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:
         def observe() -> tf.Tensor:
@@ -371,7 +377,7 @@ class AutoSample(tfrs.Model):
         negative = mixture.mix_embeddings(sampler_embeddings(batch.columns()), shares)
         positive_scores = score(context.user_embeddings, context.positive_embeddings)
         negative_scores = score(context.user_embeddings, negative)
-        return self._pairwise_loss(positive_scores, negative_scores[:, None])[:, 0]
+        return self._loss.of_pairs(positive_scores, negative_scores[:, None])[:, 0]
 
     def _mixture_weights(self) -> tf.Tensor:
         warming_up = self.logits_optimizer.iterations < self._warmup_steps
@@ -411,7 +417,6 @@ class AutoSample(tfrs.Model):
 
 def _check(
     objective: str,
-    loss: str,
     mixing: str,
     temperature: float | None,
     l2: float,
@@ -419,7 +424,6 @@ def _check(
     for kind, name, known in (
         ("objective", objective, STEP_OBJECTIVES),
         ("mixing", mixing, MIXINGS),
-        ("loss", loss, tuple(losses.PAIRWISE)),
     ):
         if name not in known:
             raise unknown(kind, name, known)

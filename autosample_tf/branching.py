@@ -1,13 +1,13 @@
 """The objective `branches`: which sampler helps most from here on is tried, not estimated.
 
-After a warm-up under the equal mixture every candidate trains the model alone for a few
-epochs, all from the same state with the same random numbers, and so does the mixture. The
-best branch's state is the one that the next round's branches leave from; the better half of
-the candidates takes part in it, for twice as many epochs. That is successive halving
-(Karnin, Koren & Somekh, ICML 2013; Jamieson & Talwalkar, AISTATS 2016), but for the common
-state, which population based training has (Jaderberg et al., arXiv 1711.09846). So the
-branches that won form a schedule: a sampler may be the one to begin with and another the one
-to go on with.
+During a warm-up under the equal mixture the signal of `validation` proposes the better half of
+the candidates. Each of them then trains the model alone for a few epochs, all from the same
+state with the same random numbers, and so does the mixture. The best branch's state is the one
+that the next round's branches leave from; the better half of the candidates takes part in it,
+for twice as many epochs. That is successive halving (Karnin, Koren & Somekh, ICML 2013;
+Jamieson & Talwalkar, AISTATS 2016), but for the common state, which population based training
+has (Jaderberg et al., arXiv 1711.09846). So the branches that won form a schedule: a sampler may
+be the one to begin with and another the one to go on with.
 
 What keeps a sampler whose time comes later is the mixture, in which it keeps its share: when
 that is the best branch, all candidates come back.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ from autosample_tf.runs import History, folder_name
 from autosample_tf.samplers import Feedback, build_samplers
 
 Found = dict[str, float]
+_LEAST_PROPOSED = 4  # candidates are few enough then to try them all
 MIXTURE = "mixture"  # the branch of all candidates, equally weighted
 
 
@@ -54,8 +55,9 @@ class Branches(Protocol):
 
     candidates: list[str]
 
-    def warm_up(self) -> float:
-        """Trains under the mixture; the metric that it comes to."""
+    def warm_up(self) -> tuple[float, list[str]]:
+        """Trains under the mixture; the metric that it comes to, and the candidates ranked by
+        the evidence of that."""
 
     def round(self, number: int, candidates: Sequence[str], first: int, last: int) -> Found:
         """Trains each candidate's branch, and the mixture's, from epoch `first` to `last`;
@@ -93,27 +95,27 @@ def decide(branches: Branches, *, warmup: int, last_epoch: int, length: int) -> 
       last_epoch: the most that the state handed on may have been trained for.
       length: epochs of the first round; every other has twice as many as the one before.
     """
-    candidates = survivors = branches.candidates
+    everybody = branches.candidates
+    best, proposed = branches.warm_up()
+    candidates = survivors = better_half(proposed, everybody, at_least=_LEAST_PROPOSED)
     rounds: list[dict[str, Any]] = []
-    dropped: dict[str, dict[str, Any]] = {}
-    epoch, best, handed_on = warmup, branches.warm_up(), 0
+    dropped = _dropped({}, everybody, candidates, warmup)
+    epoch, handed_on = warmup, 0
     while epoch < last_epoch and len(candidates) > 1:
         number, last = len(rounds) + 1, min(epoch + length * 2 ** len(rounds), last_epoch)
         found = branches.round(number, candidates, epoch, last)
         ranked = sorted(found, key=found.__getitem__, reverse=True)
         rounds.append({"epoch": last, "valid": found, "best": ranked[0]})
-        survivors = branches.candidates if ranked[0] == MIXTURE else ranked[:1]
+        survivors = everybody if ranked[0] == MIXTURE else ranked[:1]
         if not found[ranked[0]] > best:
             break
         epoch, best, handed_on = last, found[ranked[0]], number
         branches.hand_on(number, ranked[0])
-        kept = better_half(ranked, branches.candidates)
-        dropped = {spec: each for spec, each in dropped.items() if spec not in kept}
-        for spec in candidates:
-            if spec not in kept:
-                dropped[spec] = {"sampler": spec, "epoch": last, "weight": 1 / len(candidates)}
+        kept = better_half(ranked, everybody)
+        dropped = _dropped(dropped, candidates, kept, last)
         candidates = kept
-    return Decision(list(survivors), list(dropped.values()), rounds, epoch, handed_on)
+    in_order = sorted(dropped.values(), key=lambda each: each["epoch"])
+    return Decision(list(survivors), in_order, rounds, epoch, handed_on)
 
 
 def branched_search(job: Job) -> SearchResult:
@@ -138,22 +140,34 @@ def branched_search(job: Job) -> SearchResult:
     )
 
 
-def better_half(ranked: Sequence[str], everybody: Sequence[str]) -> list[str]:
+def better_half(ranked: Sequence[str], everybody: Sequence[str], at_least: int = 1) -> list[str]:
     """Who takes part in the next round.
 
     Args:
-      ranked: the names of a round's branches, the best first, `MIXTURE` among them.
+      ranked: the names of candidates, the best first, `MIXTURE` among them or not.
       everybody: all candidates, in their order.
+      at_least: so many, if there are.
 
     Returns:
-      The better half of the candidates that took part, rounded up, in their order; everybody
+      The better half of the candidates that were ranked, rounded up, in their order; everybody
       where the mixture was best.
     """
     if ranked[0] == MIXTURE:
         return list(everybody)
     alone = [name for name in ranked if name != MIXTURE]
-    kept = alone[: math.ceil(len(alone) / 2)]
+    kept = alone[: max(math.ceil(len(alone) / 2), at_least)]
     return [spec for spec in everybody if spec in kept]
+
+
+def _dropped(
+    before: Mapping[str, Any], candidates: Sequence[str], kept: Sequence[str], epoch: int
+) -> dict[str, Any]:
+    """Who is out after an epoch, by name what `SearchResult.dropped` tells of it."""
+    now = {
+        spec: {"sampler": spec, "epoch": epoch, "weight": 1 / len(candidates)}
+        for spec in candidates
+    }
+    return {spec: each for spec, each in {**now, **before}.items() if spec not in kept}
 
 
 class _Tree:
@@ -178,13 +192,14 @@ class _Tree:
         self._branches: dict[str, tuple[AutoSample, list[np.ndarray]]] = {}
         self.rows: list[dict[str, Any]] = []  # of every epoch that was trained
 
-    def warm_up(self) -> float:
+    def warm_up(self) -> tuple[float, list[str]]:
         settings = self._job.settings
         last, seed = settings.drop_warmup, stage_seed(settings, "search")
         rewind = settings.rewind_epoch
+        autosample = self._begun(MIXTURE)
         rows = fit(
             self._job,
-            self._begun(MIXTURE),
+            autosample,
             self._job.data.train,
             Stretch("search", self._folder, seed, last, evaluate_from=last),
             evaluator=self._evaluator,
@@ -192,9 +207,9 @@ class _Tree:
         )
         self.rows += rows
         write_state(self.model, self._optimizer, self._state(0))
-        if not rows:
-            return self._evaluator.mean()[self._job.monitor]
-        return rows[-1][self._job.monitor]
+        evidence = dict(zip(self.candidates, autosample.logits.numpy().tolist(), strict=True))
+        ranked = sorted(self.candidates, key=evidence.__getitem__, reverse=True)
+        return rows[-1][self._job.monitor], ranked
 
     def round(
         self, number: int, candidates: Sequence[str], first: int, last: int
@@ -250,13 +265,15 @@ class _Tree:
         """A branch's AutoSample, over this model and optimizer, its samplers as they begin."""
         if name not in self._branches:
             settings = self._job.settings
+            is_mixture = name == MIXTURE
             made = mixture(
                 settings,
                 self.model,
                 Feedback(self._job.data.train, self._job.data.given),
-                samplers=self.candidates if name == MIXTURE else [name],
-                objective="uniform",
+                samplers=self.candidates if is_mixture else [name],
+                objective="validation" if is_mixture else "uniform",
                 epochs=settings.search_epochs,
+                warmup_epochs=settings.search_epochs,  # the weights stay equal throughout
                 seed=stage_seed(settings, "search"),
                 held_out=self._held_out,
                 optimizer=self._optimizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -189,12 +190,16 @@ def compare(
     training = load_training(settings.model, device=device)
     from autosample_tf.comparison import compare as run_all
     from autosample_tf.comparison_page import markdown, plot
+    from autosample_tf.processes import search_separately
     from autosample_tf.progress import print_outcome
 
     source = training.Source(chosen_dataset(options), **chosen_source(options))
     run_dir = run_dir or _default_run_dir(f"compare-{Path(source.dataset).stem}", settings.model)
-    found = run_all(source, settings, run_dir=run_dir, seeds=options["seeds"], resume=resume,
-                    on_outcome=lambda outcome: print_outcome(outcome, console))  # fmt: skip
+    found = run_all(
+        source, settings, run_dir=run_dir, seeds=options["seeds"], resume=resume,
+        on_outcome=lambda outcome: print_outcome(outcome, console),
+        runner=functools.partial(search_separately, device=device),
+    )  # fmt: skip
     page = markdown(found)
     (run_dir / "comparison.md").write_text(page, encoding="utf-8")
     plot(found, run_dir / "comparison.png")

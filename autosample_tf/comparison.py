@@ -62,6 +62,7 @@ def compare(
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     resume: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
+    runner: Callable[..., Any] = search,
 ) -> dict[str, Any]:
     """Runs everybody with every seed, and writes `comparison.json` into the folder.
 
@@ -73,6 +74,8 @@ def compare(
       variants: more contestants, by name what their settings have other than AutoSample's.
       resume: go on where a comparison stopped; what is finished stays.
       on_outcome: called when a run has ended, finished ones of before included.
+      runner: what runs them, called as `search` is; the command's is
+        `processes.search_separately`.
 
     Returns:
       What `comparison.json` holds, see `summary`.
@@ -92,7 +95,7 @@ def compare(
         for seed in seeds:
             seeded = dataclasses.replace(settings, seed=seed)
             for name, own in contestants(seeded, variants or {}).items():
-                outcomes.append(_outcome(name, own, source, run.path / "runs"))
+                outcomes.append(_outcome(name, own, source, run.path / "runs", runner))
                 if on_outcome:
                     on_outcome(outcomes[-1])
         metric = f"ndcg@{settings.top_k[0]}"
@@ -216,13 +219,17 @@ def _check(settings: Settings, seeds: Sequence[int]) -> None:
 
 
 def _outcome(
-    name: str, settings: Settings, source: str | Source | Dataset, folder: Path
+    name: str,
+    settings: Settings,
+    source: str | Source | Dataset,
+    folder: Path,
+    runner: Callable[..., Any],
 ) -> Outcome:
     """Runs a contestant, or what is left of its run."""
     run = Run(folder / folder_name(name) / f"seed-{settings.seed}")
     if not (run.path / "metrics.json").is_file():
         begun = (run.path / "config.json").is_file()
-        search(source, settings, run_dir=run.path, resume=begun)
+        runner(source, settings, run_dir=run.path, resume=begun)
         tf.keras.backend.clear_session()
         gc.collect()  # Keras keeps a run's models in cycles
     metrics = run.metrics()

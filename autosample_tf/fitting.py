@@ -145,6 +145,7 @@ def mixture(
     seed: int,
     held_out: Interactions | None = None,
     weights: Mapping[str, float] | None = None,
+    warmup_epochs: int | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
 ) -> AutoSample:
     """Samplers over a model as the settings have it, compiled.
@@ -160,6 +161,7 @@ def mixture(
       held_out: what the weights learn from; under fixed ones it tells how many negatives are
         false.
       weights: that the mixture begins with; None: equal ones.
+      warmup_epochs: during which weights that learn stay equal; None: the settings'.
       optimizer: of the model; None: a new one.
     """
     steps = steps_per_epoch(feedback.train.num_pairs, settings.batch_size)
@@ -175,7 +177,7 @@ def mixture(
         mixing=settings.mixing,
         temperature=settings.temperature,
         l2=settings.l2,
-        warmup_steps=settings.drop_warmup * steps,
+        warmup_steps=steps * (settings.drop_warmup if warmup_epochs is None else warmup_epochs),
         total_steps=epochs * steps,
         users_per_pool=settings.users_per_pool,
         health_every=min(_HEALTH_EVERY, steps),

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import Loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.replicas import mean_over_batch
@@ -36,6 +37,7 @@ class Health(tf.Module):
       train: whose popularity counts.
       validation: held-out pairs, or None: false negatives are then not told.
       num_samplers: candidates, dropped ones among them.
+      loss: the samplers'.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Health(tf.Module):
         train: Interactions,
         validation: Interactions | None,
         num_samplers: int,
+        loss: Loss,
     ):
         super().__init__()
-        self._model, self._num_items = model, train.num_items
+        self._model, self._loss, self._num_items = model, loss, train.num_items
         self._percentiles = tf.constant(popularity_percentiles(train.popularity), tf.float32)
         self._held_out = PairSet(validation) if validation is not None else None
         self.means = tf.keras.metrics.MeanTensor(
@@ -97,7 +100,7 @@ class Health(tf.Module):
         scores = self._model.score(users[:, None, :], columns.embeddings)
 
         def losses_at(users: tf.Tensor) -> tf.Tensor:
-            return column_losses(self._model, columns, users, context.loss)
+            return column_losses(self._model, columns, users, self._loss)
 
         drawn = tf.reduce_sum(is_real) * columns.owners.sum(axis=0)  # each of all its columns
         used = tf.matmul(tf.cast(weights > 0, tf.float32), owners)

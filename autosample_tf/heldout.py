@@ -14,11 +14,12 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import Loss
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
-from autosample_tf.sampling import PairwiseLoss, SampledBatch, column_losses
+from autosample_tf.sampling import SampledBatch, column_losses
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps. More rows would make it steadier, more items hardly.
@@ -33,20 +34,20 @@ class ValidationSignal:
     Args:
       model: what is trained.
       held_out: the positives to help.
-      pairwise_loss: the samplers' loss.
+      loss: the samplers'.
       ranked: whether the held-out loss is the positives' `log_rank`; else the mean of
-        `pairwise_loss` against the items.
+        `loss` against the items.
     """
 
     def __init__(
         self,
         model: Recommender,
         held_out: Interactions,
-        pairwise_loss: PairwiseLoss,
+        loss: Loss,
         *,
         ranked: bool = True,
     ):
-        self._model, self._pairwise_loss, self._ranked = model, pairwise_loss, ranked
+        self._model, self._loss, self._ranked = model, loss, ranked
         self._held_out = RowDraws(held_out)
 
     def alignments(self, batch: SampledBatch, example_weight: tf.Tensor) -> tf.Tensor:
@@ -71,18 +72,17 @@ class ValidationSignal:
         shared = tf.stop_gradient(context.embed(shared))
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
-            positive, others = (
-                step_score(model, users, positives),
-                step_score_all(model, users, shared),
-            )
+            cosine = self._loss.cosine and not self._ranked  # rankings are by the model's scores
+            positive = step_score(model, users, positives, cosine=cosine)
+            others = step_score_all(model, users, shared, cosine=cosine)
             if self._ranked:
                 losses = log_rank(positive, others, model.num_items)
             else:
-                losses = tf.reduce_mean(self._pairwise_loss(positive, others), axis=1)
+                losses = tf.reduce_mean(self._loss.of_pairs(positive, others), axis=1)
             return mean_over_batch(losses, weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
-            per_sampler = column_losses(model, columns, users, self._pairwise_loss)
+            per_sampler = column_losses(model, columns, users, self._loss)
             return mean_over_batch(per_sampler, weight[:, None])
 
         return alignment(columns.users, columns.user_embeddings, held_out_loss, losses_of_samplers)

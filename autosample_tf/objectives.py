@@ -18,8 +18,9 @@ from autosample_tf import mixture
 from autosample_tf.errors import expected, unknown
 from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import Loss
 from autosample_tf.models import Recommender
-from autosample_tf.sampling import PairwiseLoss, SampledBatch
+from autosample_tf.sampling import SampledBatch
 
 
 class Told(NamedTuple):
@@ -128,7 +129,7 @@ class Validation(Objective):
 
 
 def build_objective(
-    name: str, model: Recommender, held_out: Interactions | None, pairwise_loss: PairwiseLoss
+    name: str, model: Recommender, held_out: Interactions | None, loss: Loss
 ) -> Objective:
     """The objective of that name.
 
@@ -136,7 +137,7 @@ def build_objective(
       name: one of `settings.STEP_OBJECTIVES`.
       model: what is trained.
       held_out: the pairs that `bilevel` and `validation` help.
-      pairwise_loss: the samplers' loss.
+      loss: the samplers'.
 
     Raises:
       InputError: for an unknown name, or without held-out pairs where they are needed.
@@ -153,8 +154,8 @@ def build_objective(
             remedy="Pass validation=…, or choose the objective 'uniform'.",
         )
     if name == "bilevel":
-        return Bilevel(ValidationSignal(model, held_out, pairwise_loss, ranked=False))
-    return Validation(ValidationSignal(model, held_out, pairwise_loss))
+        return Bilevel(ValidationSignal(model, held_out, loss, ranked=False))
+    return Validation(ValidationSignal(model, held_out, loss))
 
 
 def _alignments(signal: ValidationSignal, told: Told) -> tf.Tensor:

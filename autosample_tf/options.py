@@ -123,7 +123,14 @@ model_options = _options(
     _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
     _number("--layers", int, DEFAULTS.layers, "Propagation layers of a graph model."),
     _number("--dim", int, DEFAULTS.dim, "Entries of a user's or an item's vector."),
-    _choice("--loss", known.LOSSES, DEFAULTS.loss, "Loss of a positive against a negative."),
+    click.option(
+        "--loss",
+        default=DEFAULTS.loss,
+        metavar="SPEC",
+        show_default=True,
+        help="Loss of positives against negatives, `name[:key=value,…]`: "
+        f"{', '.join(known.LOSSES)}; see docs/losses.md.",
+    ),
 )
 search_options = _options(
     click.option("--sampler", "samplers", multiple=True, metavar="SPEC",

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.errors import expected
+from autosample_tf.losses import InBatchSoftmax, Loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models.contract import (
     Layered,
@@ -27,10 +29,9 @@ from autosample_tf.models.contract import (
     step_score_all,
 )
 from autosample_tf.randomness import Draws
-from autosample_tf.replicas import global_rows, mean_over_batch
+from autosample_tf.replicas import global_rows, mean_over_batch, over_replicas
+from autosample_tf.samplers.batch import InBatch
 from autosample_tf.samplers.contract import LOWEST, Context, Layers, Negatives, Pool, Sampler
-
-PairwiseLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Step:
       train_pairs: the positives.
       draws: the step's random numbers.
       progress: scalar in [0, 1].
-      loss: of the mixture.
+      loss: of the mixture; it says which scores the step works with, see `losses`.
       users_per_pool: rows that share a pool's items; the largest divisor of the batch that
         it has in common with this is taken.
     """
@@ -49,7 +50,7 @@ class Step:
     train_pairs: PairSet
     draws: Draws
     progress: tf.Tensor
-    loss: PairwiseLoss
+    loss: Loss
     users_per_pool: int = 1
 
 
@@ -104,6 +105,8 @@ class Columns:
       embeddings: [batch, M, dim].
       weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
       owners: [M, num_samplers] float32, one-hot: whose column it is.
+      log_q: [batch, M], log of the probability with which each was drawn, without gradient;
+        None where the loss does not need it.
       scale: [batch, num_samplers], without gradient.
     """
 
@@ -114,6 +117,7 @@ class Columns:
     embeddings: tf.Tensor
     weights: tf.Tensor
     owners: np.ndarray
+    log_q: tf.Tensor | None
     scale: tf.Tensor
 
 
@@ -134,6 +138,7 @@ class SampledBatch:
       sources: [batch, S - Q, dim], of the items that the others come from.
       weights: [batch, M], each sampler's summing to 1 or to 0, without gradient.
       owners: [M, num_samplers] float32, one-hot: whose column it is.
+      log_q: [batch, M], see `Columns`.
       available: [batch, num_samplers] bool: has a negative for the example.
       scale: [batch, num_samplers], without gradient.
       auxiliary_losses: [num_samplers].
@@ -150,6 +155,7 @@ class SampledBatch:
     sources: tf.Tensor
     weights: tf.Tensor
     owners: np.ndarray
+    log_q: tf.Tensor | None
     available: tf.Tensor
     scale: tf.Tensor
     auxiliary_losses: tf.Tensor
@@ -174,7 +180,32 @@ class SampledBatch:
             embeddings=tf.concat([pooled, some(self.looked_up), some(self.synthesized)], axis=1),
             weights=some(self.weights),
             owners=self.owners,
+            log_q=None if self.log_q is None else some(self.log_q),
             scale=some(self.scale),
+        )
+
+
+def check_together(loss: Loss, mixing: str, samplers: Sequence[Sampler]) -> None:
+    """Raises `InputError` where a loss and a mixing or samplers do not go together."""
+    if mixing == "instance" and loss.compares_several:
+        raise expected(
+            f"a pairwise loss with --mixing instance, which leaves {loss.name} one negative",
+            received=loss.name,
+            remedy="Choose bpr, or --mixing loss.",
+        )
+    specs = [sampler.spec for sampler in samplers]
+    if isinstance(loss, InBatchSoftmax) and [type(sampler) for sampler in samplers] != [InBatch]:
+        raise expected(
+            f"the sampler in-batch alone, as {loss.name} compares with the batch",
+            received=", ".join(specs),
+            remedy="Pass --sampler in-batch:n=1; sampled-softmax is for other samplers.",
+        )
+    unknown_q = [sampler.spec for sampler in samplers if not sampler.knows_log_q]
+    if loss.log_q and unknown_q:
+        raise expected(
+            f"samplers that know how often they draw an item, for {loss.name} with log_q",
+            received=", ".join(unknown_q),
+            remedy="Leave them or log_q out.",
         )
 
 
@@ -222,6 +253,7 @@ def sample_batch(
         sources=_embedded(context, from_elsewhere),
         weights=weights,
         owners=owners,
+        log_q=_log_q(columns) if step.loss.log_q else None,
         available=tf.matmul(weights, owners) > 0,
         scale=tf.stop_gradient(tf.stack(scales, axis=1)),
         auxiliary_losses=tf.stack(auxiliary),
@@ -295,6 +327,11 @@ def _side_by_side(
     return tensors[0] if len(tensors) == 1 else tf.concat(tensors, axis=1)
 
 
+def _log_q(answers: Sequence[Negatives]) -> tf.Tensor:
+    """[batch, M], of samplers that all know it, see `check_together`."""
+    return tf.stop_gradient(tf.concat([answer.log_q for answer in answers], axis=1))
+
+
 def _embedded(context: Context, answers: Sequence[Negatives]) -> tf.Tensor:
     rows, dim = context.user_embeddings.shape
     if not answers:
@@ -314,7 +351,7 @@ def make_context(
         return model.items(state, items)
 
     def score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return step_score(model, users, items)
+        return step_score(model, users, items, cosine=step.loss.cosine)
 
     def layers() -> Layers:
         return _layers(model, state, users, positives, user_embeddings, positive_embeddings)
@@ -334,7 +371,7 @@ def make_context(
         embed=embed,
         embed_pool=blocks.embed,
         score=score,
-        loss=step.loss,
+        loss=step.loss.of_pairs,
         layers=functools.cache(layers),
     )
     return context, blocks
@@ -356,7 +393,8 @@ def _make_pool(
     block_items = tf.gather(items, tf.range(0, rows, block)) if block > 1 else items
     embeddings = embed(block_items)
     in_blocks = tf.reshape(user_embeddings, [rows // block, block, dim])
-    scores = tf.reshape(step_score_all(model, in_blocks, embeddings), [rows, width])
+    scores = step_score_all(model, in_blocks, embeddings, cosine=step.loss.cosine)
+    scores = tf.reshape(scores, [rows, width])
     allowed = ~step.train_pairs.contains(users, items)
     seen = tf.where(allowed, tf.stop_gradient(scores), LOWEST)
     return Pool(items, allowed, seen), Blocks(block_items, embeddings, scores)
@@ -405,31 +443,48 @@ def sampler_losses(
     batch: SampledBatch | Columns,
     positive_scores: tf.Tensor,
     negative_scores: tf.Tensor,
-    loss: PairwiseLoss,
+    loss: Loss,
 ) -> tf.Tensor:
-    """Each sampler's loss on each example.
-
-    A sampler with several negatives answers for their `weights`-mean, times its `scale`.
+    """Each sampler's loss on each example, times its `scale`.
 
     Args:
       batch: weights, owners and scales.
       positive_scores: [batch].
       negative_scores: [batch, M].
-      loss: of pairs.
+      loss: what the negatives of a sampler cost.
 
     Returns:
       [batch, num_samplers]; 0 where the sampler has no negative.
     """
-    pairs = loss(positive_scores, negative_scores)  # [batch, M]
-    return tf.matmul(pairs * batch.weights, batch.owners) * batch.scale
+    each = loss.of_samplers(
+        positive_scores, negative_scores, batch.weights, batch.owners, batch.log_q
+    )
+    return each * batch.scale
+
+
+def in_batch_losses(context: Context, loss: InBatchSoftmax) -> tf.Tensor:
+    """What each example costs among the positives of the global batch: [batch]."""
+    rows = context.draws.global_batch_size
+    first = tf.cast(context.draws.positions[0] % rows, tf.int32)
+
+    def own_first(values: tf.Tensor) -> tf.Tensor:
+        return tf.roll(over_replicas(values), -first, axis=0)
+
+    return loss.of_batch(
+        context.user_embeddings,
+        own_first(context.positive_embeddings),
+        own_first(context.positives),
+        own_first(context.example_weight) > 0,
+    )
 
 
 def column_losses(
-    model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: PairwiseLoss
+    model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: Loss
 ) -> tf.Tensor:
     """`sampler_losses` at the given user representations: [batch, num_samplers]."""
-    positive_scores = step_score(model, user_embeddings, columns.positive_embeddings)
-    scores = step_score(model, tf.expand_dims(user_embeddings, 1), columns.embeddings)
+    score = functools.partial(step_score, model, cosine=loss.cosine)
+    positive_scores = score(user_embeddings, columns.positive_embeddings)
+    scores = score(tf.expand_dims(user_embeddings, 1), columns.embeddings)
     return sampler_losses(columns, positive_scores, scores, loss)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from autosample_tf.errors import expected, unknown
 
 MODEL_NAMES = ("lightgcn", "mf")
-LOSSES = ("bpr",)
+LOSSES = ("bce", "bpr", "ccl", "hinge", "in-batch-softmax", "sampled-softmax")
 STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
 OBJECTIVES = ("branches", *STEP_OBJECTIVES)
 MIXINGS = ("instance", "loss")
@@ -50,7 +50,7 @@ class Settings:
       model: one of `MODEL_NAMES`.
       layers: propagation layers of a graph model, at least 1.
       dim: entries of a user's or an item's vector.
-      loss: one of `LOSSES`.
+      loss: one of `LOSSES`, with options of its own as in a sampler's spec.
       samplers: the candidates' specs.
       mixing: `loss` sums the samplers' losses; `instance` takes the loss of the sum of
         their negatives, one score an example instead of one a sampler.
@@ -128,7 +128,7 @@ class Settings:
     def __post_init__(self) -> None:
         for kind, value, known in (
             ("model", self.model, MODEL_NAMES),
-            ("loss", self.loss, LOSSES),
+            ("loss", self.loss.partition(":")[0], LOSSES),
             ("mixing", self.mixing, MIXINGS),
             ("objective", self.objective, OBJECTIVES),
             ("init", self.init, INITS),

@@ -17,10 +17,12 @@ from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.fitting import Job, Reporter, build, chosen_on, learned_from
 from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.losses import build_loss
 from autosample_tf.models import Recommender
 from autosample_tf.results import SearchResult, read_search_result
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
+from autosample_tf.sampling import check_together
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import retrain_stage, search_stage, seen_by_users, seen_in_test
@@ -77,7 +79,7 @@ def search(
     data = load_data(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
-    _check_samplers(settings.samplers, data)
+    _check_samplers(settings.samplers, data, settings)
     run = Run(run_dir)
     with run.locked():
         run.start(described("search", source, data, settings, settings.seed), resume=resume)
@@ -118,7 +120,7 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = load_data(source, settings, split_seed)
-    _check_samplers(result.survivors, data)  # before the checksums, which name no remedy
+    _check_samplers(result.survivors, data, settings)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
@@ -238,10 +240,13 @@ def _stored_settings(run: Run) -> Settings:
     return Settings.from_dict(run.config()["settings"])
 
 
-def _check_samplers(specs: Iterable[str], data: Dataset) -> None:
-    """Refuses samplers that are unknown, or lack what they draw from, before a run begins."""
-    for sampler in build_samplers(specs):
+def _check_samplers(specs: Iterable[str], data: Dataset, settings: Settings) -> None:
+    """Refuses samplers that are unknown, lack what they draw from, or do not go with the loss,
+    before a run begins."""
+    samplers = build_samplers(specs)
+    for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))
+    check_together(build_loss(settings.loss), settings.mixing, samplers)
 
 
 def _check_rewind(settings: Settings, result: SearchResult) -> None:

@@ -36,6 +36,7 @@ class Drawn:
       items: [batch, n], as nodes.
       weights: [batch, n].
       scale: [batch].
+      log_q: [batch, n], zeros where the sampler does not know it.
       synthesis: None: the items' own representations.
       auxiliary: the sampler's own loss; of most a constant, which does not move the model.
     """
@@ -43,6 +44,7 @@ class Drawn:
     items: np.ndarray
     weights: np.ndarray
     scale: np.ndarray
+    log_q: np.ndarray
     synthesis: Synthesis | None
     auxiliary: Auxiliary = no_auxiliary
 
@@ -59,6 +61,9 @@ def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
                 items=negatives.items.numpy() + first_item,
                 weights=negatives.weights.numpy().astype(float),
                 scale=np.asarray(scale, float),
+                log_q=np.zeros(negatives.items.shape)
+                if negatives.log_q is None
+                else negatives.log_q.numpy().astype(float),
                 synthesis=synthesis_of(sampler, sampled.context, negatives, first_item),
                 auxiliary=auxiliary_of(sampler, sampled.context, negatives, first_item),
             )
@@ -210,9 +215,19 @@ def softplus(x: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, x)
 
 
+# Scores of positives [batch] and of a sampler's negatives [batch, n], and what it answered, to
+# what the negatives cost an example, [batch].
+Cost = Callable[[np.ndarray, np.ndarray, Drawn], np.ndarray]
+
+
+def bpr_cost(positive: np.ndarray, negative: np.ndarray, answer: Drawn) -> np.ndarray:
+    """sum_n w_n log(1 + exp(negative_n - positive))."""
+    return (answer.weights * softplus(negative - positive[:, None])).sum(axis=1)
+
+
 @dataclasses.dataclass
 class Step:
-    """The mixture's BPR loss as a function of layer 0's rows, worked out by hand.
+    """The mixture's loss as a function of layer 0's rows, worked out by hand.
 
     Attributes:
       powers: `powers_of_adjacency`.
@@ -222,6 +237,8 @@ class Step:
       weights: the mixture's, [samplers].
       mixing: `loss` or `instance`.
       l2: lambda.
+      cost: the loss.
+      cosine: whether it is of cosines instead of inner products.
     """
 
     powers: np.ndarray
@@ -231,6 +248,8 @@ class Step:
     weights: np.ndarray
     mixing: str
     l2: float
+    cost: Cost = bpr_cost
+    cosine: bool = False
 
     @functools.cached_property
     def shares(self) -> np.ndarray:
@@ -263,19 +282,27 @@ class Step:
         return self.loss(rows0), gradient
 
     def _by_loss(self, u: np.ndarray, p: np.ndarray, negatives: list[np.ndarray]) -> np.ndarray:
-        """sum_k p_k scale_k sum_n w_n log(1 + exp(u . (e_n - p))): [batch]."""
+        """sum_k p_k scale_k cost_k: [batch]."""
         total = np.zeros(len(u))
         for k, (answer, e) in enumerate(zip(self.drawn, negatives, strict=True)):
-            losses = softplus(np.einsum("bd,bnd->bn", u, e - p[:, None]))
-            total += self.shares[:, k] * answer.scale * (answer.weights * losses).sum(axis=1)
+            costs = self.cost(self._score(u, p), self._score(u[:, None], e), answer)
+            total += self.shares[:, k] * answer.scale * costs
         return total
 
     def _by_instance(self, u: np.ndarray, p: np.ndarray, negatives: list[np.ndarray]) -> np.ndarray:
-        """log(1 + exp(u . (sum_k p_k sum_n w_n e_n - p))): [batch]."""
+        """The cost of the one negative sum_k p_k sum_n w_n e_n: [batch]."""
         mixed = np.zeros_like(p)
         for k, (answer, e) in enumerate(zip(self.drawn, negatives, strict=True)):
             mixed += self.shares[:, k, None] * (answer.weights[:, :, None] * e).sum(axis=1)
-        return softplus(((mixed - p) * u).sum(axis=1))
+        one = dataclasses.replace(self.drawn[0], weights=np.ones((len(u), 1)))
+        return self.cost(self._score(u, p), self._score(u, mixed)[:, None], one)
+
+    def _score(self, u: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """[..., dim] twice to [...]."""
+        if self.cosine:
+            u, items = (x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+                        for x in (u, items))  # fmt: skip
+        return (u * items).sum(axis=-1)
 
     def _norms(self, rows0: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
         """1/2 (|u|^2 + |i|^2 + sum_k p_k sum_n w_n |j_n|^2), of layer 0: [batch]."""

@@ -16,7 +16,7 @@ from laws import assert_frequencies, standard_errors
 from worlds import from_dense
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.losses import bpr
+from autosample_tf.losses.pairwise import BPR
 from autosample_tf.membership import PairSet
 from autosample_tf.models import MF
 from autosample_tf.randomness import Draws
@@ -58,7 +58,7 @@ def drawing(spec: str, rows: int) -> Draw:
     def draw(positives: tf.Tensor, step: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         batch = {"user": tf.zeros([rows], tf.int32), "positive": positives, "weight": weights}
         positions = step * rows + tf.range(rows, dtype=tf.int64)
-        told = Step(pairs, Draws(0, positions, rows), tf.constant(0.0), bpr)
+        told = Step(pairs, Draws(0, positions, rows), tf.constant(0.0), BPR())
         context, _ = make_context(own, own.propagate(), batch, told, max(sampler.pool, 1))
         answer = sampler.sample(context)
         return answer.items, answer.weights, answer.log_q

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from autosample_tf import mixture
-from autosample_tf.losses import bpr
+from autosample_tf.losses.pairwise import bpr
 
 ALL = [True] * 4
 

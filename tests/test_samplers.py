@@ -26,7 +26,7 @@ from worlds import (
 )
 
 from autosample_tf.errors import InputError
-from autosample_tf.losses import bpr
+from autosample_tf.losses.pairwise import BPR
 from autosample_tf.membership import PairSet
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers import SAMPLERS, build_sampler, build_samplers
@@ -57,7 +57,7 @@ def drawing(spec: str, rows: int = NUM_USERS, seed: int = 0) -> Callable[..., di
     def draw(users: tf.Tensor, positions: tf.Tensor) -> dict[str, Any]:
         positives = tf.gather(anything, positions % rows)
         batch = {"user": users, "positive": positives, "weight": tf.ones(users.shape)}
-        step = Step(pairs, Draws(seed, positions, rows), tf.constant(0.25), bpr)
+        step = Step(pairs, Draws(seed, positions, rows), tf.constant(0.25), BPR())
         context, _ = make_context(model, model.propagate(), batch, step, WIDTH)
         answer = sampler.sample(context)
         fields = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}

@@ -20,7 +20,7 @@ from worlds import (
 )
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.losses import bpr
+from autosample_tf.losses.pairwise import BPR
 from autosample_tf.sampling import (
     SampledBatch,
     column_losses,
@@ -109,10 +109,10 @@ def loss_and_gradient(kind: str, users_per_pool: int, by_columns: bool) -> list[
         context = drawn.context
         if by_columns:
             columns = drawn.columns()
-            losses = column_losses(model, columns, columns.user_embeddings, bpr)
+            losses = column_losses(model, columns, columns.user_embeddings, BPR())
         else:
             positive = model.score(context.user_embeddings, context.positive_embeddings)
-            losses = sampler_losses(drawn, positive, negative_scores(drawn), bpr)
+            losses = sampler_losses(drawn, positive, negative_scores(drawn), BPR())
         uneven = drawn.weights * tf.linspace(1.0, 9.0, drawn.weights.shape[1])
         penalty = mean_penalty(model, drawn, uneven, tf.linspace(0.5, 2.0, ROWS))
         total = tf.reduce_sum(losses * tf.linspace(1.0, 3.0, losses.shape[1])) + penalty

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.losses import bpr
+from autosample_tf.losses.pairwise import BPR
 from autosample_tf.membership import PairSet
 from autosample_tf.models import MF, LightGCN
 from autosample_tf.randomness import Draws
@@ -111,5 +111,5 @@ def context_of(
         "positive": tf.constant(positives, tf.int32),
         "weight": tf.ones([rows]),
     }
-    told = Step(PairSet(train), Draws(seed, positions, rows), tf.constant(progress), bpr)
+    told = Step(PairSet(train), Draws(seed, positions, rows), tf.constant(progress), BPR())
     return make_context(model, model.propagate(), batch, told, width)[0]

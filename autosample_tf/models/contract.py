@@ -86,7 +86,9 @@ class Layered(Protocol):
         """
 
 
-def step_score(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+def step_score(
+    model: Recommender, users: tf.Tensor, items: tf.Tensor, *, cosine: bool = False
+) -> tf.Tensor:
     """`model.score` as a training step reads it: computed in the model's compute dtype.
 
     Under the policy `mixed_bfloat16` the products of representations, and their gradients,
@@ -97,22 +99,27 @@ def step_score(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Ten
       model: whose score.
       users: [..., dim].
       items: [..., dim], broadcasting against users.
+      cosine: score representations of length 1, whose inner products are cosines.
 
     Returns:
       [...], in the dtype of `users`.
     """
-    return _computed(model.score, model.compute_dtype, users, items)
+    return _computed(model.score, model.compute_dtype, users, items, cosine)
 
 
-def step_score_all(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+def step_score_all(
+    model: Recommender, users: tf.Tensor, items: tf.Tensor, *, cosine: bool = False
+) -> tf.Tensor:
     """`model.score_all`, likewise: [..., b, dim] and [..., n, dim] to [..., b, n]."""
-    return _computed(model.score_all, model.compute_dtype, users, items)
+    return _computed(model.score_all, model.compute_dtype, users, items, cosine)
 
 
 def _computed(
-    score: Callable[..., tf.Tensor], dtype: str, users: tf.Tensor, items: tf.Tensor
+    score: Callable[..., tf.Tensor], dtype: str, users: tf.Tensor, items: tf.Tensor, cosine: bool
 ) -> tf.Tensor:
     """A score in another dtype; where it is the same one, `tf.cast` adds nothing."""
+    if cosine:
+        users, items = (tf.math.l2_normalize(rows, axis=-1) for rows in (users, items))
     return tf.cast(score(tf.cast(users, dtype), tf.cast(items, dtype)), users.dtype)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable
-from typing import Any
 
 from autosample_tf.errors import InputError, expected, unknown
 from autosample_tf.samplers.adasir import AdaSIR
@@ -32,6 +31,7 @@ from autosample_tf.samplers.softmax import SelfAdversarial, SoftmaxDNS, SoftmaxV
 from autosample_tf.samplers.srns import SRNS
 from autosample_tf.samplers.uniform import RNS
 from autosample_tf.samplers.warp import WARP
+from autosample_tf.specs import build_from
 
 __all__ = ["SAMPLERS", "Card", "Context", "Feedback", "Negatives", "Pool", "Sampler",
            "build_sampler", "build_samplers"]  # fmt: skip
@@ -81,13 +81,7 @@ def build_sampler(spec: str) -> Sampler:
         if name not in SAMPLERS:
             raise unknown("sampler", name, list(SAMPLERS))
         own = SAMPLERS[name]
-    try:
-        return own(**_parse_options(own, spec, options))
-    except TypeError as error:  # an option without a default that was not given
-        raise InputError(
-            f"Expected all options of sampler {spec!r}; received too few ({error}). Add them "
-            "as key=value."
-        ) from error
+    return build_from(own, "sampler", spec, options)
 
 
 def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:
@@ -126,29 +120,3 @@ def _import_class(module: str, name: str) -> type[Sampler]:
             remedy="Derive the class from Sampler.",
         )
     return own
-
-
-def _parse_options(own: type[Sampler], spec: str, text: str) -> dict[str, object]:
-    parameters = inspect.signature(own).parameters
-    options: dict[str, object] = {}
-    for part in filter(None, text.split(",")):
-        key, _, value = part.partition("=")
-        if key not in parameters:
-            raise unknown(f"option of sampler {spec.partition(':')[0]!r}", key, list(parameters))
-        options[key] = _parse_value(f"{key} of sampler {spec!r}", value, parameters[key].default)
-    return options
-
-
-def _parse_value(what: str, text: str, default: object) -> object:
-    """The text as a value of its default's type; as it is where there is no telling one."""
-    if default is None or default is inspect.Parameter.empty:
-        return text
-    kind: Any = type(default)
-    try:
-        return {"True": True, "False": False}[text] if kind is bool else kind(text)
-    except (KeyError, ValueError) as error:
-        raise expected(
-            f"{what} as {kind.__name__}",
-            received=repr(text),
-            remedy=f"Write for example {default}.",
-        ) from error

@@ -36,6 +36,7 @@ class InBatch(Sampler):
         source="Yi et al., RecSys 2019",
         defaults={"n": "ours: each costs a negative to train on"},
     )
+    knows_log_q = True
 
     def __init__(self, n: int = 32):
         super().__init__()
@@ -66,6 +67,7 @@ class MNS(Sampler):
         source="Yang et al., WWW 2020 companion",
         defaults={"batch": "ours", "uniform": "ours: as many as from the batch"},
     )
+    knows_log_q = True
 
     def __init__(self, batch: int = 16, uniform: int = 16):
         super().__init__()

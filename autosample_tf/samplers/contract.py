@@ -170,10 +170,15 @@ class Sampler(tf.Module):
 
     Attributes:
       card: what the command line tells of it; a class outside this package may omit it.
+      knows_log_q: whether its answers have `log_q`.
+      layer_by_layer: whether the `dim` that `build` is told is a layer's, for variables as wide
+        as one; of models without layers and of those that average them it is the same.
       pool: how many columns of the shared pool it reads.
     """
 
     card: ClassVar[Card | None] = None
+    knows_log_q: ClassVar[bool] = False
+    layer_by_layer: ClassVar[bool] = False
     pool: int = 0
 
     def __init__(self) -> None:
@@ -190,7 +195,7 @@ class Sampler(tf.Module):
 
         Args:
           feedback: what may be known of the data.
-          dim: entries of a representation.
+          dim: entries of a representation, or of a layer, see `layer_by_layer`.
         """
 
     def sample(self, context: Context) -> Negatives:

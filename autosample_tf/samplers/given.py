@@ -26,6 +26,7 @@ class Given(Sampler):
         cost="4 look-ups",
         source="negatives that come with the data",
     )
+    knows_log_q = True
 
     def check(self, feedback: Feedback) -> None:
         if feedback.given is None or not feedback.given.num_pairs:

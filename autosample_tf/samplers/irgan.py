@@ -60,6 +60,7 @@ class IRGAN(Sampler):
             "positives": "the authors' code",
         },
     )
+    knows_log_q = True
 
     def __init__(self, dim: int = 32, temperature: float = 0.2, positives: float = 0.2):
         super().__init__()

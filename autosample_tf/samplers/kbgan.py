@@ -64,6 +64,7 @@ class KBGAN(Sampler):
             "rate": "ours: about a hundred steps; Cai & Wang use the epoch before",
         },
     )
+    knows_log_q = True
 
     def __init__(self, pool: int = 32, dim: int = 32, rate: float = 0.01):
         super().__init__()

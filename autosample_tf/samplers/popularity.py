@@ -36,6 +36,7 @@ class PNS(Sampler):
         source="the noise distribution of Mikolov et al., NIPS 2013",
         defaults={"alpha": "Mikolov et al."},
     )
+    knows_log_q = True
 
     def __init__(self, alpha: float = 0.75):
         super().__init__()

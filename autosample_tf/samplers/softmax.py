@@ -48,6 +48,7 @@ class SoftmaxDNS(Sampler):
             "relative": "Lian et al.",
         },
     )
+    knows_log_q = True
 
     def __init__(self, pool: int = 32, temperature: float = 1.0, relative: bool = False):
         super().__init__()

@@ -37,6 +37,7 @@ class RNS(Sampler):
         source="Rendle et al., BPR, UAI 2009",
         defaults={"exact": "ours: the same law at less cost"},
     )
+    knows_log_q = True
 
     def __init__(self, exact: bool = False):
         super().__init__()

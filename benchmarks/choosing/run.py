@@ -3,9 +3,9 @@
     python benchmarks/choosing/run.py path/to/lastfm-lightgcn --model mf --seeds 0,1,2
 
 is `autosample-tf compare` with the variants below as further contestants. What has run stays in
-`--runs`, and the next call goes on from there; a run is as `search` makes it, in a process that
-does nothing else. Writes `benchmarks/results/choosing/<dataset>-<model>.json`, of which
-`page.py` makes the tables of `docs/choosing.md`.
+`--runs`, and the next call goes on from there; a run is `autosample-tf search`. Writes
+`benchmarks/results/choosing/<dataset>-<model>.json`, of which `page.py` makes the tables of
+`docs/choosing.md`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import RESULTS, machine
 
 from autosample_tf.comparison import Outcome, compare
+from autosample_tf.processes import search_separately
 from autosample_tf.settings import Settings
-from autosample_tf.terminal import suit_threads
+from autosample_tf.training import Source
 
 # What each has other than the default.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -43,15 +44,15 @@ def main(given: list[str] | None = None) -> None:
     settings = Settings(model=arguments.model, **changes)
     variants = {name: VARIANTS[name] for name in arguments.variants}
     seen_on, run_dir = machine(), arguments.runs.expanduser() / name
-    suit_threads(arguments.model)
     found = compare(
-        arguments.path,
+        Source(arguments.path),
         settings,
         run_dir=run_dir,
         seeds=arguments.seeds,
         variants=variants,
         resume=(run_dir / "config.json").is_file(),
         on_outcome=tell,
+        runner=search_separately,
     )
     output = RESULTS / "choosing" / f"{name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,67 @@
+"""What a loss must offer for AutoSample to train under it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+
+
+class Loss(abc.ABC):
+    """The loss contract: what a pair costs, and from that what a sampler's negatives cost.
+
+    A subclass is a frozen dataclass whose fields are the options of its spec.
+
+    Attributes:
+      name: what it is called in a spec.
+      cosine: whether a training step scores representations of length 1, for samplers as for
+        the loss; ranking takes the model's own scores all the same.
+      compares_several: whether several negatives cost anything but the mean of each alone;
+        such a loss has no instance mixing, which leaves one.
+      log_q: whether it needs the probability with which a negative was drawn.
+    """
+
+    name: ClassVar[str]
+    compares_several: ClassVar[bool] = False
+    cosine: bool = False
+    log_q: bool = False
+
+    @abc.abstractmethod
+    def of_pairs(self, positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
+        """What each negative costs by itself: [batch] and [batch, n] to [batch, n]."""
+
+    def of_samplers(
+        self,
+        positive_scores: tf.Tensor,
+        negative_scores: tf.Tensor,
+        weights: tf.Tensor,
+        owners: np.ndarray,
+        log_q: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """What each sampler's negatives cost: the `weights`-mean of its pairs.
+
+        Args:
+          positive_scores: [batch].
+          negative_scores: [batch, M], of the columns of all samplers.
+          weights: [batch, M], each sampler's summing to 1, or to 0 where it has no negative.
+          owners: [M, num_samplers] float32, one-hot: whose column it is.
+          log_q: [batch, M], log of the probability with which each was drawn, of losses that
+            need it.
+
+        Returns:
+          [batch, num_samplers]; 0 where the sampler has no negative.
+        """
+        return tf.matmul(self.of_pairs(positive_scores, negative_scores) * weights, owners)
+
+
+def check_option(loss: Loss, option: str, wanted: str, holds: Callable[[float], bool]) -> None:
+    """Raises `InputError` where an option's value is not as `wanted` says."""
+    value = getattr(loss, option)
+    if not holds(value):
+        message = f"{loss.name}'s {option} {wanted}"
+        raise expected(message, received=value, remedy="Change it.")
