@@ -1,1 +1,0 @@
-"""Amazon-Book: its facts, description and citations; see README.md."""

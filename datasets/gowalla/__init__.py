@@ -1,1 +1,0 @@
-"""Gowalla: its facts, description and citations; see README.md."""

@@ -1,1 +1,0 @@
-"""Yelp2018: its facts, description and citations; see README.md."""
