@@ -160,7 +160,7 @@ def _add(
       InputError: if the file is longer than it has to be; the part is deleted.
     """
     done, longest = _size(part), _LARGEST if total is None else total
-    with part.open("ab") as file:
+    with part.open("ab", buffering=0) as file:  # a killed process has kept all that came
         for block in _blocks(response, patience):
             file.write(block)
             done += len(block)
