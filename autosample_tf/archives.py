@@ -7,9 +7,11 @@ more than a bounded number of bytes or members, is refused: it is no dataset.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -22,9 +24,10 @@ from autosample_tf.errors import InputError, expected
 
 _MOST_BYTES = 1 << 29  # unpacked; the published archives have some 10^7
 _MOST_MEMBERS = 10_000
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _BROKEN = (
     *(OSError, EOFError, RuntimeError, NotImplementedError),  # cut short, encrypted, exotic
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, UnicodeError),
 )
 
 
@@ -72,6 +75,8 @@ def unpack(archive: Path, names: Collection[str], accept: Callable[[str, Path], 
             else:
                 path.unlink()
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise  # no fault of the archive's
         raise _refused(archive, f"{type(error).__name__}: {error}") from error
 
 

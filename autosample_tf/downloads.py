@@ -11,8 +11,10 @@ import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from autosample_tf.errors import InputError, expected
 from autosample_tf.published import digest
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from requests import RequestException, Response
 
 _BLOCK = 1 << 16  # bytes read at once
-_LARGEST = 1 << 30  # bytes of a file whose size nobody tells
+_LARGEST = 1 << 30  # bytes of a file, whatever a server says
 _MOST_REDIRECTS = 5
 _PASSING = (408, 425, 429, 500, 502, 503, 504)  # statuses of faults that may soon be over
 
@@ -89,14 +91,16 @@ def download(
         is kept for the next call, unless it is wrong.
     """
     part = path.with_name(path.name + ".part")
-    for resumed in (part.is_file(), False):
-        _fill(url, part, size, report, patience)
+    for is_last in (False, True):
+        is_pieced = _fill(url, part, size, report, patience)
         received = digest(part, "sha256") if sha256 else None
         if received == sha256:
             part.replace(path)
             return
         part.unlink()
-        if not resumed:  # else what was kept may be of another file: once more, from its start
+        if (
+            is_last or not is_pieced
+        ):  # else a piece may be of another file: once more, from its start
             break
     raise expected(
         f"the file whose SHA-256 is {sha256} at {url}",
@@ -107,15 +111,15 @@ def download(
 
 def _fill(
     url: str, part: Path, size: int | None, report: Report | None, patience: Patience
-) -> None:
-    """Adds to the part until it is whole."""
+) -> bool:
+    """Adds to the part until it is whole; says whether it may be of several responses."""
     import requests  # takes a tenth of a second that other commands need not wait
 
-    pause = patience.pause
+    pause, is_pieced = patience.pause, part.is_file()
     for tries_left in reversed(range(patience.tries)):
         try:
             _go_on(url, part, size, report, patience)
-            return
+            break
         except (_Passing, requests.RequestException) as error:
             fault = error if isinstance(error, _Passing) else _fault(url, error)
             if not tries_left:
@@ -126,7 +130,8 @@ def _fill(
                     remedy="Run it again to go on where it stopped, or get the file elsewhere.",
                 ) from error
             time.sleep(min(max(pause, fault.pause), patience.longest_pause))
-            pause *= 2
+            pause, is_pieced = 2 * pause, part.is_file()
+    return is_pieced
 
 
 def _go_on(
@@ -138,14 +143,15 @@ def _go_on(
     kept = _size(part)
     if kept == size:
         return
-    with _request(url, kept, patience) as response:
-        if response.status_code == 416 and _whole_size(response) == kept:
+    with _response(url, kept, patience) as response:
+        begin, total = _begin(response), _whole_size(response)
+        if response.status_code == 416 and total == kept:
             return  # there is nothing beyond what was kept
-        if response.status_code != (206 if kept else 200) or _begin(response) != kept:
+        if begin != kept:
             part.unlink(missing_ok=True)  # it cannot be gone on with
-        if response.status_code not in (200, 206) or _begin(response) not in (0, kept):
+        if begin not in (0, kept):
             raise _Passing(f"status {response.status_code} for the bytes from {kept}")
-        total = size if size is not None else _whole_size(response)
+        total = total if size is None else size
         _add(response, part, total, report, patience)
     if total is not None and _size(part) < total:
         raise _Passing(f"{_size(part)} of {total} bytes")
@@ -159,7 +165,7 @@ def _add(
     Raises:
       InputError: if the file is longer than it has to be; the part is deleted.
     """
-    done, longest = _size(part), _LARGEST if total is None else total
+    done, longest = _size(part), _LARGEST if total is None else min(total, _LARGEST)
     with part.open("ab", buffering=0) as file:  # a killed process has kept all that came
         for block in _blocks(response, patience):
             file.write(block)
@@ -177,8 +183,9 @@ def _add(
         )
 
 
-def _request(url: str, begin: int, patience: Patience) -> Response:
-    """The response to a request for the bytes from `begin`.
+@contextmanager
+def _response(url: str, begin: int, patience: Patience) -> Iterator[Response]:
+    """The response to a request for the bytes from `begin`, its status 200, 206 or 416.
 
     Raises:
       InputError: if the server says that there is no such file, or none for us.
@@ -189,19 +196,29 @@ def _request(url: str, begin: int, patience: Patience) -> Response:
     headers = {"Accept-Encoding": "identity"}  # lengths and ranges of the file's own bytes
     if begin:
         headers["Range"] = f"bytes={begin}-"
-    session = requests.Session()
-    session.max_redirects = _MOST_REDIRECTS
-    response = session.get(
-        url, headers=headers, stream=True, timeout=(patience.connect, patience.stall)
-    )
+    with requests.Session() as session:
+        for _ in range(_MOST_REDIRECTS + 1):
+            request = session.prepare_request(requests.Request("GET", url, headers=headers))
+            own = session.merge_environment_settings(request.url, {}, True, None, None)  # proxies
+            timeout = (patience.connect, patience.stall)
+            # Not session.get, which reads the body of a redirect, however long.
+            with session.get_adapter(request.url).send(request, timeout=timeout, **own) as response:
+                target = session.get_redirect_target(response)
+                if target is None:
+                    _check_status(response)
+                    yield response
+                    return
+                url = urljoin(url, target)
+    raise _refused(url, f"more than {_MOST_REDIRECTS} redirects")
+
+
+def _check_status(response: Response) -> None:
     status = response.status_code
-    if status in (200, 206, 416):
-        return response
-    response.close()
     if status in _PASSING:
         asked = response.headers.get("Retry-After", "")
         raise _Passing(f"status {status}", float(asked) if asked.isdigit() else 0.0)
-    raise _refused(url, f"status {status}")
+    if status not in (200, 206, 416):
+        raise _refused(response.url, f"status {status}")
 
 
 def _blocks(response: Response, patience: Patience) -> Iterator[bytes]:
@@ -257,8 +274,8 @@ def _size(part: Path) -> int:
 
 
 def _begin(response: Response) -> int:
-    """The place in the file of a response's first byte."""
-    if response.status_code != 206:
+    """The place in the file of a response's first byte; -1 where it has none of the file."""
+    if response.status_code == 200:
         return 0
     found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return int(found[1]) if found else -1

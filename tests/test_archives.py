@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autosample_tf import archives
@@ -165,3 +168,26 @@ def test_what_was_cut_short_is_refused(folder: Path, write: Callable, kept: floa
 def test_what_is_no_archive_is_refused(folder: Path, content: bytes) -> None:
     (folder / "a").write_bytes(content)
     refusal(folder / "a")
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_any_damage_is_refused_or_harmless(folder: Path, write: Callable) -> None:
+    write(folder / "a", [("train.txt", b"0 1 2\n" * 50), ("data/test.txt", b"0 3\n" * 50)])
+    content, rng = (folder / "a").read_bytes(), np.random.default_rng(0)
+    for _ in range(500):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=3):
+            damaged[place] = rng.integers(256)
+        (folder / "a").write_bytes(damaged)
+        with suppress(InputError):  # nothing else; some damage leaves the files whole
+            unpack(folder / "a", NAMES, lambda name, path: True)
+
+
+def test_a_full_disk_is_no_fault_of_the_archives(folder: Path, monkeypatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_zip(folder / "a", list(FILES.items()))
+    monkeypatch.setattr(archives.shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(folder / "a", NAMES, lambda name, path: True)
