@@ -98,9 +98,8 @@ def download(
             part.replace(path)
             return
         part.unlink()
-        if (
-            is_last or not is_pieced
-        ):  # else a piece may be of another file: once more, from its start
+        # A piece may be of another file: then once more, from the start.
+        if is_last or not is_pieced:
             break
     raise expected(
         f"the file whose SHA-256 is {sha256} at {url}",

@@ -201,7 +201,11 @@ def tiny(separate: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_fetches_what_dataset_then_finds(tiny, command, tmp_path: Path) -> None:
     code, out, _ = command("data", "fetch", "gowalla", "--data-dir", tmp_path)
-    assert (code, out) == (0, f"gowalla, checked: {tmp_path / 'gowalla'}\n")
+    assert code == 0
+    assert out.splitlines() == [
+        *(f"fetching {name} ({len(content)} bytes)" for name, content in FILES.items()),
+        f"gowalla, checked: {tmp_path / 'gowalla'}",
+    ]
     code, out, _ = command("data", "describe", "--dataset", "gowalla", "--data-dir", tmp_path)
     assert code == 0
     assert "train" in out
@@ -211,6 +215,10 @@ def test_the_command_prints_json(tiny, command, tmp_path: Path) -> None:
     code, out, _ = command("data", "fetch", "gowalla", "--data-dir", tmp_path, "--json")
     assert code == 0
     assert out == f'{{"name": "gowalla", "folder": "{tmp_path / "gowalla"}"}}\n'
+
+
+def test_the_command_can_be_quiet(tiny, command, tmp_path: Path) -> None:
+    assert command("data", "fetch", "gowalla", "--data-dir", tmp_path, "--quiet") == (0, "", "")
 
 
 @pytest.mark.parametrize(
