@@ -56,7 +56,7 @@ def fetch(
     folder = own_folder(known.name, known.files, place)
     missing = [name for name in known.files if not (folder / name).is_file()]
     for name in known.files.keys() - missing:
-        check_file(known, name, folder / name)
+        check_file(known, name, folder / name, remedy="Move it away, or name another --data-dir.")
     if not missing:
         return folder
     if not known.can_be_fetched:

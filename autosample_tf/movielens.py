@@ -11,9 +11,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import shutil
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from autosample_tf.downloads import PATIENCE, Patience, Report, download
@@ -114,10 +116,22 @@ def fetch(
             path.parent.mkdir(exist_ok=True)
             builder = tfds.builder(f"movielens/{VERSIONS[name].config}", data_dir=path.parent)
             archive = _archive(builder, path.parent, report, patience)
-            with TemporaryDirectory(dir=path.parent) as folder:
-                zipfile.ZipFile(archive).extractall(folder)  # its checksum is TFDS's
-                _write(builder, Path(folder), path, VERSIONS[name], report)
+            with _unpacked(archive) as folder:
+                _write(builder, folder, path, VERSIONS[name], report)
     return path.parent
+
+
+@contextmanager
+def _unpacked(archive: Path) -> Iterator[Path]:
+    """A folder with what is in an archive, which is trusted: its checksum is TFDS's."""
+    folder = archive.with_name(".unpacked")
+    shutil.rmtree(folder, ignore_errors=True)  # of a fetch that was killed
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(folder)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _archive(

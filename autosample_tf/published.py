@@ -170,15 +170,22 @@ def checked_folder(known: Facts, data_dir: Path) -> Path:
     return folder
 
 
-def check_file(known: Facts, name: str, path: Path) -> None:
-    """Refuses a file that is not the dataset's file of that name."""
+def check_file(known: Facts, name: str, path: Path, *, remedy: str | None = None) -> None:
+    """Refuses a file that is not the dataset's file of that name.
+
+    Args:
+      known: the dataset.
+      name: the file's.
+      path: where it is.
+      remedy: what to do if it is another; None: get the right one.
+    """
     wanted, received = known.files[name].md5, digest(path, "md5")
     if received not in wanted:
         raise expected(
             f"the published {name} of {known.name}, whose MD5 is {' or '.join(wanted)}, at {path}",
             received=f"a file whose MD5 is {received}",
-            remedy=f"{how_to_get(known)}, or give the folder's path as the dataset to use "
-            "other files.",
+            remedy=remedy
+            or f"{how_to_get(known)}, or give the folder's path as the dataset to use other files.",
         )
 
 

@@ -99,6 +99,7 @@ def test_other_files_in_the_place_are_refused_and_stay(separate: Facts, tmp_path
     message = refusal(separate, tmp_path)
     assert f"whose MD5 is {md5(FILES['train.txt'])}" in message
     assert f"received a file whose MD5 is {md5(b'5 6' + bytes([10]))}" in message
+    assert "Move it away, or name another --data-dir" in message
     assert (tmp_path / "gowalla" / "train.txt").read_bytes() == b"5 6\n"
 
 

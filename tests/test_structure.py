@@ -159,7 +159,10 @@ def test_a_familys_contract_imports_no_member(family: str) -> None:
     assert family not in {layer(name) for name in own}
 
 
-WITHOUT_TENSORFLOW = ("", ".settings", ".errors", ".interactions", ".catalog", ".runs", ".cli")
+WITHOUT_TENSORFLOW = (
+    *("", ".settings", ".errors", ".interactions", ".fetch", ".catalog", ".datasets"),
+    *(".runs", ".cli"),
+)
 LOADED = "sorted({'tensorflow', 'tf_keras', 'keras', 'tensorflow_recommenders'} & set(sys.modules))"
 
 

@@ -1,0 +1,1 @@
+"""Amazon-Book: its facts, description, citations and builder; see README.md."""

@@ -1,0 +1,1 @@
+"""Gowalla: its facts, description, citations and builder; see README.md."""

@@ -1,0 +1,1 @@
+"""MovieLens-100K in RecBole's format: its facts, description, citations and builder; see README.md."""
