@@ -1,1 +1,1 @@
-"""Amazon Baby of DENS: its facts, description, citations and builder; see README.md."""
+"""Amazon Baby of DENS; see README.md."""

@@ -1,1 +1,1 @@
-"""AmazonBeauty_m1: its facts, description, citations and builder; see README.md."""
+"""AmazonBeauty_m1; see README.md."""

@@ -1,1 +1,1 @@
-"""Amazon-Book: its facts, description, citations and builder; see README.md."""
+"""Amazon-Book; see README.md."""

@@ -1,1 +1,1 @@
-"""Amazon-Book, from LightGCN's test file: its facts, description, citations and builder; see README.md."""
+"""Amazon-Book, from LightGCN's test file; see README.md."""

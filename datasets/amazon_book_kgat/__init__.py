@@ -1,1 +1,1 @@
-"""Amazon-Book of KGAT: its facts, description, citations and builder; see README.md."""
+"""Amazon-Book of KGAT; see README.md."""

@@ -1,1 +1,1 @@
-"""Gowalla: its facts, description, citations and builder; see README.md."""
+"""Gowalla; see README.md."""

@@ -1,1 +1,1 @@
-"""LastFM of LightGCN-PyTorch: its facts, description, citations and builder; see README.md."""
+"""LastFM of LightGCN-PyTorch; see README.md."""

@@ -1,1 +1,1 @@
-"""MovieLens-100K in RecBole's format: its facts, description, citations and builder; see README.md."""
+"""MovieLens-100K in RecBole's format; see README.md."""

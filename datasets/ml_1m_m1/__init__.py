@@ -1,1 +1,1 @@
-"""Movielens1M_m1: its facts, description, citations and builder; see README.md."""
+"""Movielens1M_m1; see README.md."""

@@ -1,1 +1,1 @@
-"""Yelp2018: its facts, description, citations and builder; see README.md."""
+"""Yelp2018; see README.md."""
