@@ -1,73 +1,25 @@
-"""The datasets known by name: what their files are, and reading them after a check.
+"""The datasets known by name: fetched when asked for, and read after a check.
 
-The facts of a published dataset travel with it, in `datasets/<folder>/facts.json`, beside
-its description and citations. Nothing is fetched here: the files are looked for where the
-user has put them.
+`load` contacts nobody: it looks for files where `fetch` or the user has put them. It reads
+whatever else a path names, too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import os
 from pathlib import Path
 
-from autosample_tf import datasets
+from autosample_tf import movielens
+from autosample_tf.downloads import Report
 from autosample_tf.errors import InputError, expected, unknown
+from autosample_tf.fetch import fetch as fetch_published
 from autosample_tf.formats import read, refuse_columns
 from autosample_tf.interactions import Dataset
+from autosample_tf.published import PUBLISHED, Facts, checked_folder, data_folder, facts
 from autosample_tf.synthetic import synthetic
 
-PUBLISHED = ("amazon-book", "gowalla", "yelp2018")
-KNOWN = (*PUBLISHED, "synthetic")
-DATA_VARIABLE = "AUTOSAMPLE_TF_DATA"
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What is known of a published dataset, and checked when it is read.
-
-    Attributes:
-      name: what `load` calls it.
-      title: one line on what it holds.
-      users: how many users.
-      items: how many items.
-      train_pairs: how many pairs `train.txt` has.
-      test_pairs: how many pairs `test.txt` has.
-      train_md5: the MD5 of `train.txt`, in hexadecimal.
-      test_md5: the MD5 of `test.txt`, in hexadecimal.
-      homepage: the GitHub repository, as owner/name, that the files can be had from.
-      licence: what is known of the terms.
-    """
-
-    name: str
-    title: str
-    users: int
-    items: int
-    train_pairs: int
-    test_pairs: int
-    train_md5: str
-    test_md5: str
-    homepage: str
-    licence: str
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """The MD5 of each file, by its name."""
-        return {"train.txt": self.train_md5, "test.txt": self.test_md5}
-
-
-def facts(name: str) -> Facts:
-    """The facts of a published dataset.
-
-    Raises:
-      InputError: if no published dataset has that name.
-    """
-    if name not in PUBLISHED:
-        raise unknown("published dataset", name, PUBLISHED)
-    text = (_dataset_folder(name) / "facts.json").read_text(encoding="utf-8")
-    return Facts(**json.loads(text))
+KNOWN = (*PUBLISHED, *movielens.NAMES, "synthetic")
+TABLES = ("ml-100k", *movielens.NAMES)  # of ratings, split here; the others are split already
 
 
 def load(
@@ -93,15 +45,16 @@ def load(
       label_column: a table's column of numbers that tells positives from given negatives,
         as `table_format.read_table` says; None: every row is a positive.
       positive_from: the least label of a positive; None: 1.
-      test_fraction: the share of each user's pairs in a table to test on, in (0, 1). Known
-        datasets and folders have their own test split, which this leaves as it is.
+      test_fraction: the share of each user's pairs in a table to test on, in (0, 1). Folders
+        and most known datasets have their own test split, which this leaves as it is.
       seed: chooses a table's pairs to test on; `synthetic` is always the same.
 
     Raises:
       InputError: if there is no such dataset, or its files are missing, malformed, or other
         than the published ones.
     """
-    if isinstance(dataset, str) and dataset in KNOWN:
+    known = isinstance(dataset, str) and dataset in KNOWN
+    if known and dataset not in TABLES:
         refuse_columns(
             f"the known dataset {dataset}",
             user_column=user_column,
@@ -109,14 +62,16 @@ def load(
             label_column=label_column,
             positive_from=positive_from,
         )
-        return _load_known(dataset, data_dir)
-    if not os.path.exists(dataset):
+    if known and dataset == "synthetic":
+        return synthetic()
+    if not known and not os.path.exists(dataset):
         raise InputError(
             f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
             "is accepted too, but there is none of that name here."
         )
-    return read(
-        dataset,
+    loaded = read(
+        _path(str(dataset), data_dir) if known else dataset,
+        name=str(dataset) if known else None,
         user_column=user_column,
         item_column=item_column,
         label_column=label_column,
@@ -124,67 +79,63 @@ def load(
         test_fraction=test_fraction,
         seed=seed,
     )
+    if known and dataset not in TABLES:
+        _check_counts(facts(loaded.name), loaded)
+    return loaded
 
 
-def _load_known(name: str, data_dir: str | os.PathLike[str] | None) -> Dataset:
+def fetch(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    report: Report | None = None,
+) -> Path:
+    """Fetches the files of a known dataset, those that are not there, and checks them.
+
+    Args:
+      name: one of `KNOWN`.
+      data_dir: where to, into a folder of its name; None as for `load`.
+      report: is told how far each download is.
+
+    Returns:
+      The folder with the files.
+
+    Raises:
+      InputError: if there is no such dataset, or its files could not be had; the message then
+        says which to put where.
+    """
+    if name not in KNOWN:
+        raise unknown("dataset", name, KNOWN)
     if name == "synthetic":
-        return synthetic()
+        raise expected(
+            "a dataset that has files",
+            received="synthetic",
+            remedy="It is made in code: give it to --dataset as it is.",
+        )
+    if name in movielens.NAMES:
+        return movielens.fetch(name, data_dir, report=report)
+    return fetch_published(facts(name), data_dir, report=report)
+
+
+def _path(name: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder, or the one table, of a known dataset, whose checksums are right."""
+    if name in movielens.NAMES:
+        return movielens.table(name, data_folder(data_dir))
     known = facts(name)
-    folder = _checked_folder(known, _data_dir(data_dir))
-    return _checked_counts(known, read(folder, name=known.name))
+    folder = checked_folder(known, data_folder(data_dir))
+    return folder / next(iter(known.files)) if name in TABLES else folder
 
 
-def _data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
-    """Where published datasets are looked for."""
-    default = os.environ.get(DATA_VARIABLE) or "~/.cache/autosample-tf"
-    return Path(data_dir if data_dir is not None else default).expanduser()
-
-
-def _checked_folder(known: Facts, data_dir: Path) -> Path:
-    """The folder with the dataset's files, whose checksums are right."""
-    own = data_dir / known.name
-    folder = next((place for place in (own, data_dir) if (place / "train.txt").is_file()), own)
-    for name, checksum in known.checksums.items():
-        if not (folder / name).is_file():
-            raise _missing(known, folder / name)
-        received = hashlib.md5((folder / name).read_bytes(), usedforsecurity=False).hexdigest()
-        if received != checksum:
-            raise expected(
-                f"the published {name} of {known.name}, whose MD5 is {checksum}, "
-                f"at {folder / name}",
-                received=f"a file whose MD5 is {received}",
-                remedy=f"Get it from GitHub's {known.homepage}, or give the folder's path as the "
-                "dataset to use other files.",
-            )
-    return folder
-
-
-def _missing(known: Facts, path: Path) -> InputError:
-    wanted = " and ".join(f"{name} (MD5 {md5})" for name, md5 in known.checksums.items())
-    return expected(
-        f"{known.name}'s files in {path.parent}: {wanted}, {known.users} users, {known.items} "
-        f"items, {known.train_pairs} train and {known.test_pairs} test pairs",
-        received=f"no {path.name} there",
-        remedy=f"Get them from GitHub's {known.homepage}, put them there or elsewhere, and name "
-        f"the place by --data-dir (data_dir=… in Python) or {DATA_VARIABLE}.",
-    )
-
-
-def _checked_counts(known: Facts, dataset: Dataset) -> Dataset:
-    """The dataset, whose counts are the published ones."""
+def _check_counts(known: Facts, dataset: Dataset) -> None:
+    """Refuses splits that are not the published ones: of other files beside them."""
     # The published counts are of what the files say, pairs that reading merged included.
     merged = [dataset.notes.get(note, 0) for note in ("duplicate_pairs", "held_out_pairs_in_train")]
     pairs = sum(split.num_pairs for split in dataset.splits.values()) + sum(merged)
     received = (dataset.num_users, dataset.num_items, pairs)
-    wanted = (known.users, known.items, known.train_pairs + known.test_pairs)
+    wanted = (known.users, known.items, known.pairs)
     if received != wanted:
         raise expected(
             f"{known.name}'s published counts of users, items and pairs, {wanted}",
             received=received,
-            remedy="Leave nothing but its train.txt and test.txt in the folder.",
+            remedy=f"Leave nothing but its {' and '.join(known.files)} in the folder.",
         )
-    return dataset
-
-
-def _dataset_folder(name: str) -> Path:
-    return datasets.FOLDER / name.replace("-", "_")

@@ -34,7 +34,13 @@ from autosample_tf.options import (
     source_options,
     was_given,
 )
-from autosample_tf.terminal import load_training, make_console, native_messages_off, reporting
+from autosample_tf.terminal import (
+    downloading,
+    load_training,
+    make_console,
+    native_messages_off,
+    reporting,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -269,7 +275,7 @@ def samplers(name: str | None) -> None:
 
 @main.group()
 def data() -> None:
-    """Datasets: which are known, and what one holds."""
+    """Datasets: which are known, getting them, and what one holds."""
 
 
 @data.command("list")
@@ -280,14 +286,46 @@ def list_data() -> None:
     Example:
       autosample-tf data list
     """
-    from autosample_tf.catalog import PUBLISHED, facts
+    from autosample_tf import movielens
+    from autosample_tf.published import PUBLISHED, facts
 
-    click.echo(f"{'synthetic':<14} made in code, for a first look")
+    click.echo(f"{'synthetic':<22} made in code, for a first look")
     for name in PUBLISHED:
         own = facts(name)
-        counts = f"{own.users:,} users, {own.items:,} items"
-        pairs = f"{own.train_pairs:,} train and {own.test_pairs:,} test pairs"
-        click.echo(f"{name:<14} {counts}, {pairs}; source: {own.homepage}")
+        pairs = " + ".join(f"{file.pairs:,}" for file in own.files.values())
+        way = "data fetch" if own.can_be_fetched else "by hand, no address verified"
+        counts = f"{own.users:,} users, {own.items:,} items, {pairs} pairs"
+        click.echo(f"{name:<22} {own.title}: {counts} ({way})")
+    for name, version in movielens.VERSIONS.items():
+        counts = f"{version.users:,} users, {version.ratings:,} ratings"
+        click.echo(f"{name:<22} TFDS's movielens/{version.config}: {counts} (data fetch)")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--data-dir", help="Where to, into a folder of its name; default as for search.")
+@output_options
+def fetch(name: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
+    """Downloads a known dataset, checks it, and puts it where `--dataset NAME` finds it.
+
+    A download that was interrupted goes on where it stopped.
+
+    \b
+    Example:
+      autosample-tf data fetch gowalla
+      autosample-tf data fetch movielens-1m --data-dir data
+    """
+    from autosample_tf import catalog
+
+    try:
+        with native_messages_off(), downloading(make_console(quiet or as_json)) as report:
+            folder = catalog.fetch(name, data_dir, report=report)
+    except KeyboardInterrupt:
+        raise InputError("Interrupted. Run it again to go on where it stopped.") from None
+    if as_json:
+        click.echo(json.dumps({"name": name, "folder": str(folder)}))
+    elif not quiet:
+        click.echo(f"{name}, checked: {folder}")
 
 
 @data.command()

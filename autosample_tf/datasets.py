@@ -1,16 +1,18 @@
-"""The dataset folders, as the package `autosample_tf.datasets`.
+"""The dataset folders, as the package `autosample_tf.datasets`: importing it registers them.
 
-In a checkout, and so in an editable install, they lie in `datasets/` beside this package,
-as TFDS lays such folders out; in a wheel inside it. No package called `datasets` is ever
-on the path by itself: that name is Hugging Face's.
+Afterwards `tfds.load("gowalla")` works as for a dataset of TFDS's own. In a checkout, and so
+in an editable install, the folders lie in `datasets/` beside this package, as TFDS lays them
+out; in a wheel inside it. No package called `datasets` is ever on the path by itself: that
+name is Hugging Face's.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
 
-_INSTALLED = Path(__file__).with_suffix("")
-_CHECKOUT = Path(__file__).parents[1] / "datasets"
-FOLDER = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+from autosample_tf.published import FOLDER, PUBLISHED, folder_name
 
 __path__ = [str(FOLDER)]  # makes of this module a package
+
+for _name in map(folder_name, PUBLISHED):
+    importlib.import_module(f"{__name__}.{_name}.{_name}_dataset_builder")

@@ -18,9 +18,11 @@ from pathlib import Path
 REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "click": ("8.1", "9"),
     "filelock": ("3.12", "5"),
+    "importlib_resources": ("6", None),
     "numpy": ("1.26", "3"),
     "pyarrow": ("17", None),
     "PyYAML": ("6", "7"),
+    "requests": ("2.31", "3"),
     "rich": ("13", "16"),
     "tensorboard": ("2.21", "2.22"),
     "tensorflow": ("2.21", "2.22"),
@@ -154,7 +156,7 @@ def _gpus(number: int) -> Finding:
 
 
 def _data() -> Iterator[Finding]:
-    from autosample_tf.catalog import DATA_VARIABLE  # needs packages that may be missing
+    from autosample_tf.published import DATA_VARIABLE
 
     folder = os.environ.get(DATA_VARIABLE)
     if folder is None:

@@ -100,3 +100,25 @@ def reporting(console: Console, run_dir: Path) -> Iterator[Callable[[str, int], 
     finally:
         for each in reports:
             each.close()
+
+
+@contextmanager
+def downloading(console: Console) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Makes the report of downloads: a bar each on a terminal, elsewhere a line each."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(name: str, done: int, size: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=size)
+                if not console.is_terminal:
+                    told = f" ({size:,} bytes)" if size is not None else ""
+                    console.print(f"fetching {name}{told}", highlight=False, soft_wrap=True)
+            bars.update(tasks[name], completed=done, total=size)
+
+        yield report

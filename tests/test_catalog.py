@@ -1,40 +1,22 @@
-"""Known datasets: their facts, the checks on their files, names against paths."""
+"""Known datasets: the checks on their files, names against paths."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from published_files import FILES, TINY, md5, write_files
 
 from autosample_tf import catalog
-from autosample_tf.catalog import KNOWN, PUBLISHED, Facts, facts, load
+from autosample_tf.catalog import KNOWN, TABLES, load
 from autosample_tf.errors import InputError
+from autosample_tf.published import PUBLISHED, File, facts
 from autosample_tf.synthetic import synthetic
 
 REPOSITORY = Path(__file__).parents[1]
-FILES = {"train.txt": b"0 0 1\n1 2\n", "test.txt": b"0 2\n1 0\n"}
-TINY = Facts(
-    name="gowalla",
-    title="a stand-in",
-    users=2,
-    items=3,
-    train_pairs=3,
-    test_pairs=2,
-    train_md5=hashlib.md5(FILES["train.txt"], usedforsecurity=False).hexdigest(),
-    test_md5=hashlib.md5(FILES["test.txt"], usedforsecurity=False).hexdigest(),
-    homepage="someone/something",
-    licence="none",
-)
-
-
-def write_files(folder, files=FILES):
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_bytes(text)
 
 
 def refusal(*arguments, **options):
@@ -50,54 +32,6 @@ def refusal(*arguments, **options):
 def tiny(monkeypatch):
     """Makes `gowalla` a dataset of five pairs."""
     monkeypatch.setattr(catalog, "facts", lambda name: TINY)
-
-
-def test_known_are_the_published_and_synthetic():
-    assert set(KNOWN) == {"amazon-book", "gowalla", "yelp2018", "synthetic"}
-    assert set(KNOWN) - set(PUBLISHED) == {"synthetic"}
-
-
-def test_published_facts():
-    # From the files themselves, or (amazon-book's train) as published.
-    assert facts("gowalla").checksums == {
-        "train.txt": "5eec1eb2edb8dd648377d348b8e136cf",
-        "test.txt": "c04e2c4bcd2389f53ed8281816166149",
-    }
-    sizes = {
-        name: dataclasses.astuple(facts(name))[2:6]  # users, items, train and test pairs
-        for name in PUBLISHED
-    }
-    assert sizes == {
-        "amazon-book": (52_643, 91_599, 2_380_730, 603_378),
-        "gowalla": (29_858, 40_981, 810_128, 217_242),
-        "yelp2018": (31_668, 38_048, 1_237_259, 324_147),
-    }
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_a_dataset_brings_its_facts_description_and_citations(name):
-    known = facts(name)
-    folder = catalog._dataset_folder(name)
-    assert known.name == name
-    readme = (folder / "README.md").read_text(encoding="utf-8")
-    for count in (known.users, known.items, known.train_pairs, known.test_pairs):
-        assert f"{count:,}" in readme
-    for word in (known.train_md5, known.test_md5, known.homepage):
-        assert word in readme
-    assert "10.1145/3397271.3401063" in (folder / "CITATIONS.bib").read_text(encoding="utf-8")
-    assert (folder / "__init__.py").is_file()
-
-
-def test_datasets_are_a_package_of_ours_wherever_they_lie():
-    """In a checkout, an editable install (beside the package) and a wheel (inside it)."""
-    import autosample_tf.datasets.gowalla as gowalla
-
-    assert Path(gowalla.__file__).parent == catalog._dataset_folder("gowalla")
-
-
-def test_facts_of_no_published_dataset_are_refused():
-    with pytest.raises(InputError, match="'synthetic'. Known: amazon-book, gowalla, yelp2018"):
-        facts("synthetic")
 
 
 def test_importing_waits_for_neither_tensorflow_nor_pyarrow():
@@ -156,9 +90,11 @@ def test_a_known_name_wins_over_a_folder_of_that_name(tiny, tmp_path, monkeypatc
 def test_missing_files_are_refused_with_what_to_put_where(tmp_path):
     message = refusal("gowalla", data_dir=tmp_path)
     known = facts("gowalla")
-    for part in (tmp_path / "gowalla", *known.checksums.values(), "29858 users", "40981 items"):
+    md5s = [file.md5[0] for file in known.files.values()]
+    for part in (tmp_path / "gowalla", *md5s, "29858 users", "40981 items", known.source):
         assert str(part) in message
-    assert "810128 train and 217242 test pairs; received no train.txt there" in message
+    assert "train.txt (810128 pairs, " in message
+    assert "received no train.txt there. Run `autosample-tf data fetch gowalla`" in message
     assert "--data-dir" in message
     assert "AUTOSAMPLE_TF_DATA" in message
 
@@ -168,17 +104,23 @@ def test_one_missing_file_is_named(tiny, tmp_path):
     assert "received no test.txt there" in refusal("gowalla", data_dir=tmp_path)
 
 
+def test_missing_files_that_no_address_has_are_to_be_got_by_hand(tmp_path):
+    message = refusal("amazon-book", data_dir=tmp_path)
+    assert "Get it from GitHub's kuandeng/LightGCN" in message
+    assert "no address of it could be verified, so none is built in" in message
+    assert "data fetch" not in message
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_wrong_checksum_is_refused_with_both(tiny, tmp_path, name):
     changed = FILES[name] + b"\n"
     write_files(tmp_path, {**FILES, name: changed})
     message = refusal("gowalla", data_dir=tmp_path)
-    received = hashlib.md5(changed, usedforsecurity=False).hexdigest()
-    assert f"published {name} of gowalla, whose MD5 is {TINY.checksums[name]}" in message
-    assert f"received a file whose MD5 is {received}" in message
+    assert f"published {name} of gowalla, whose MD5 is {md5(FILES[name])}" in message
+    assert f"received a file whose MD5 is {md5(changed)}" in message
 
 
-@pytest.mark.parametrize("field", ["users", "items", "train_pairs", "test_pairs"])
+@pytest.mark.parametrize("field", ["users", "items"])
 def test_wrong_counts_are_refused_with_both(tmp_path, monkeypatch, field):
     wrong = dataclasses.replace(TINY, **{field: 9})
     monkeypatch.setattr(catalog, "facts", lambda name: wrong)
@@ -195,12 +137,23 @@ def test_a_validation_file_beside_the_published_ones_is_refused(tiny, tmp_path):
 
 def test_published_counts_are_those_before_merging(tmp_path, monkeypatch):
     files = {"train.txt": b"0 0 1 1\n", "test.txt": b"0 2 0\n"}
-    md5s = [hashlib.md5(text, usedforsecurity=False).hexdigest() for text in files.values()]
-    known = dataclasses.replace(TINY, users=1, train_md5=md5s[0], test_md5=md5s[1])
-    monkeypatch.setattr(catalog, "facts", lambda name: known)
+    pairs = {"train.txt": 3, "test.txt": 2}
+    known = {name: File(pairs[name], (md5(text),)) for name, text in files.items()}
+    tiny = dataclasses.replace(TINY, users=1, files=known)
+    monkeypatch.setattr(catalog, "facts", lambda name: tiny)
     write_files(tmp_path, files)
     dataset = load("gowalla", data_dir=tmp_path)
     assert (dataset.train.num_pairs, dataset.test.num_pairs) == (2, 1)
+
+
+def test_any_of_several_forms_of_a_file_is_taken(tmp_path, monkeypatch):
+    longer = FILES["test.txt"] + b"5\n"  # a user with nothing there
+    several = {**TINY.files, "test.txt": File(2, (md5(FILES["test.txt"]), md5(longer)))}
+    monkeypatch.setattr(catalog, "facts", lambda name: dataclasses.replace(TINY, files=several))
+    write_files(tmp_path)
+    assert load("gowalla", data_dir=tmp_path).test.num_pairs == 2
+    write_files(tmp_path, {**FILES, "test.txt": b"0 2\n"})
+    assert f"{md5(FILES['test.txt'])} or {md5(longer)}" in refusal("gowalla", data_dir=tmp_path)
 
 
 def test_a_known_dataset_has_no_columns_to_name(tiny, tmp_path):
@@ -208,7 +161,7 @@ def test_a_known_dataset_has_no_columns_to_name(tiny, tmp_path):
     assert "received user_column='u'" in refusal("gowalla", data_dir=tmp_path, user_column="u")
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", [name for name in KNOWN if name not in TABLES])
 @pytest.mark.parametrize("options", [{"label_column": "rating"}, {"positive_from": 0}])
 def test_a_known_dataset_has_no_labels(name, options, tmp_path):
     message = refusal(name, data_dir=tmp_path, **options)
@@ -226,7 +179,7 @@ def test_a_table_is_parted_by_its_labels(tmp_path):
 def test_an_unknown_name_is_refused_with_the_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal("gowala")
-    assert "Unknown dataset 'gowala'. Known: amazon-book, gowalla, synthetic, yelp2018." in message
+    assert f"Unknown dataset 'gowala'. Known: {', '.join(sorted(KNOWN))}." in message
     assert "path" in message
 
 
@@ -240,10 +193,26 @@ def test_a_path_is_read_with_the_options_of_read(tmp_path):
     assert first.checksum() != second.checksum()
 
 
-@pytest.mark.parametrize("name", ["gowalla", "yelp2018"])
+def test_a_known_table_is_split_here_and_has_labels(tmp_path, monkeypatch):
+    rows = "".join(f"{user}\t{item}\t{item % 5 + 1}\n" for user in range(3) for item in range(10))
+    table = ("user_id:token\titem_id:token\trating:float\n" + rows).encode()
+    known = dataclasses.replace(TINY, name="ml-100k", files={"ml.inter": File(30, (md5(table),))})
+    monkeypatch.setattr(catalog, "facts", lambda name: known)
+    write_files(tmp_path / "ml-100k", {"ml.inter": table})
+    dataset = load("ml-100k", data_dir=tmp_path, test_fraction=0.5)
+    assert dataset.name == "ml-100k"
+    assert (dataset.train.num_pairs, dataset.test.num_pairs) == (15, 15)
+    dataset = load("ml-100k", data_dir=tmp_path, label_column="rating", positive_from=4)
+    assert dataset.given.num_pairs == 18
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_real_dataset_by_name(data_root, name):
+    if not (data_root / name).is_dir():
+        pytest.skip(f"no {name} in the real data")
     dataset, known = load(name, data_dir=data_root), facts(name)
     assert dataset.name == name
     assert (dataset.num_users, dataset.num_items) == (known.users, known.items)
-    assert dataset.train.num_pairs == known.train_pairs
-    assert dataset.test.num_pairs == known.test_pairs
+    if name not in TABLES:
+        pairs = {f"{split}.txt": own.num_pairs for split, own in dataset.splits.items()}
+        assert pairs == {file: own.pairs for file, own in known.files.items()}

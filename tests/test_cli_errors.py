@@ -152,7 +152,7 @@ def test_a_known_datasets_files_are_asked_for_and_checked(
     small_data: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     absent = refused("--data-dir", tmp_path / "none", dataset="gowalla")
-    assert "train.txt (MD5 " in absent
+    assert "train.txt (810128 pairs, MD5 " in absent
     assert "29858 users" in absent
     other = refused("--data-dir", small_data, dataset="gowalla")
     assert "whose MD5 is" in other

@@ -1,1 +1,1 @@
-"""Amazon-Book: its facts, description and citations; see README.md."""
+"""Amazon-Book; see README.md."""

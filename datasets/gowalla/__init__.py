@@ -1,1 +1,1 @@
-"""Gowalla: its facts, description and citations; see README.md."""
+"""Gowalla; see README.md."""

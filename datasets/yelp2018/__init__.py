@@ -1,1 +1,1 @@
-"""Yelp2018: its facts, description and citations; see README.md."""
+"""Yelp2018; see README.md."""

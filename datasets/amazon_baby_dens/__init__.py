@@ -1,0 +1,1 @@
+"""Amazon Baby of DENS; see README.md."""

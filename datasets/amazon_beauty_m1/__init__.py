@@ -1,0 +1,1 @@
+"""AmazonBeauty_m1; see README.md."""

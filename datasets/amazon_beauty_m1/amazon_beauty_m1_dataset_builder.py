@@ -1,0 +1,10 @@
+"""BGCN's and SimpleX's Beauty split (AmazonBeauty_m1), for TFDS."""
+
+from autosample_tf.builders import LinesBuilder
+from autosample_tf.published import facts
+
+
+class Builder(LinesBuilder):
+    """BGCN's and SimpleX's Beauty split (AmazonBeauty_m1)."""
+
+    known = facts("amazon-beauty-m1")

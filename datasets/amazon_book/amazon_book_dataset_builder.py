@@ -1,0 +1,10 @@
+"""LightGCN's Amazon-Book split, for TFDS."""
+
+from autosample_tf.builders import LinesBuilder
+from autosample_tf.published import facts
+
+
+class Builder(LinesBuilder):
+    """LightGCN's Amazon-Book split."""
+
+    known = facts("amazon-book")

@@ -1,0 +1,1 @@
+"""Amazon-Book, from LightGCN's test file; see README.md."""

@@ -1,0 +1,1 @@
+"""Amazon-Book of KGAT; see README.md."""

@@ -1,0 +1,10 @@
+"""LightGCN's and NGCF's Gowalla split (Gowalla_m1), for TFDS."""
+
+from autosample_tf.builders import LinesBuilder
+from autosample_tf.published import facts
+
+
+class Builder(LinesBuilder):
+    """LightGCN's and NGCF's Gowalla split (Gowalla_m1)."""
+
+    known = facts("gowalla")

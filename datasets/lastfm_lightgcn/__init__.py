@@ -1,0 +1,1 @@
+"""LastFM of LightGCN-PyTorch; see README.md."""

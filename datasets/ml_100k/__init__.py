@@ -1,0 +1,1 @@
+"""MovieLens-100K in RecBole's format; see README.md."""

@@ -1,0 +1,1 @@
+"""Movielens1M_m1; see README.md."""
