@@ -31,6 +31,7 @@ from autosample_tf.options import (
     search_options,
     source_options,
 )
+from autosample_tf.sources import default_name
 from autosample_tf.terminal import load_training, make_console, native_messages_off, reporting
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def search(
     console = make_console(quiet or as_json)
     training = load_training(settings.model, device=device)
     source = training.Source(chosen_dataset(options), **chosen_source(options))
-    run_dir = run_dir or _default_run_dir(Path(source.dataset).stem, settings.model)
+    run_dir = run_dir or _default_run_dir(default_name(source.dataset), settings.model)
     with reporting(console, run_dir) as reporter:
         metrics = training.search(
             source, settings, run_dir=run_dir, resume=resume, reporter=reporter
