@@ -40,6 +40,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) 
     Raises:
       InputError: if something is at the folder's place.
     """
+    folder = Path(os.path.abspath(folder))
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:

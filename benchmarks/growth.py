@@ -9,8 +9,8 @@ process of its own; its stages are those of `search`, but that at most 640 steps
 taken, and at most 2,048 users ranked for: what all would take is these times a number.
 
 Writes `benchmarks/results/growth.json` after each process, and goes on from what is there: a
-piece is not run again unless `--again` says so. Then `growth_page.py` writes the table and, where
-matplotlib is (`pip install .[benchmarks]`), the plot.
+piece is not run again unless `--again` says so. Then `growth_page.py` writes the table and the
+plot.
 """
 
 from __future__ import annotations

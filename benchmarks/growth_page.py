@@ -21,13 +21,10 @@ MICRO, MIB = 1e6, 2**20
 
 
 def write_page(result: dict[str, Any]) -> None:
-    """Writes the table and, where matplotlib is installed, the plot."""
+    """Writes the table and the plot."""
     rows = [row(pieces) for pieces in ordered(result) if SET in pieces]
     fill(PERFORMANCE, "growth", table(rows))
-    try:
-        plot(rows, DOCS / "growth.svg")
-    except ImportError:
-        print("No plot: it needs matplotlib, `pip install .[benchmarks]`.")
+    plot(rows, DOCS / "growth.svg")
 
 
 def ordered(result: dict[str, Any]) -> list[dict[str, Any]]:
