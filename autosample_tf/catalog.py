@@ -136,6 +136,12 @@ def load(
     )
     if is_in_memory(dataset):
         return read_object(dataset, options, seed=seed)
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise expected(
+            "a dataset's name, a path, a data frame, a sparse matrix or a tf.data",
+            received=f"{dataset!r:.100} of type {type(dataset).__name__}",
+            remedy="Give one of them.",
+        )
     if isinstance(dataset, str) and dataset in KNOWN:
         refuse_options(options, f"the known dataset {dataset}, which has no columns")
         return _load_known(dataset, data_dir)

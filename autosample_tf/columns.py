@@ -105,11 +105,14 @@ def _not_one(
     columns: Sequence[str], source: str, role: str, wanted: str | None, found: int
 ) -> InputError:
     kind = {"user": "user ids", "item": "item ids", "rating": "ratings", "time": "times"}
+    there = " ".join(", ".join(columns).split())  # a name in quotes may have line ends
     named = f"named {wanted!r}" if wanted is not None else f"of {kind[role]}"
     return expected(
         f"one column {named} in {source}",
-        received=f"{found or 'none'} among the columns {', '.join(columns)[:1000]}",
-        remedy=f"Name it with {role}_column.",
+        received=f"{found or 'none'} among the columns {there[:1000]}",
+        remedy=f"Name it with {role}_column."
+        if any(re.search("[^-+.0-9]", column) for column in columns)
+        else "Begin it with a line such as `user_id,item_id`, which names the columns.",
     )
 
 

@@ -72,7 +72,10 @@ def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndar
 def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
     """The column's chunks, each as int32 indices into a dictionary of text."""
     import pyarrow
+    import pyarrow.compute as pc
 
+    if pyarrow.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)  # no id, as pandas has it
     if not pyarrow.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     elif any(chunk.dictionary.null_count for chunk in column.chunks):

@@ -177,12 +177,21 @@ def _in_seconds(values: np.ndarray, parts: Sequence[Part], role: str) -> np.ndar
     unit = next(at for at, (most, _) in enumerate(_UNITS) if largest < most or most == np.inf)
     if unit:
         # 0 stands for no time often enough, and is the same in any unit.
-        other = np.flatnonzero((sizes > 0) & (sizes < _UNITS[unit - 1][0]))
-        if len(other):
-            raise expected(
-                f"Unix times of one unit, as {largest:.0f} is, at {place_of(parts, int(other[0]))}",
-                received=f"{values[other[0]]:.0f}",
-                remedy="Write all in seconds, or all in milliseconds, or name another column "
-                f"with --{role}-column.",
-            )
+        is_smaller = (sizes > 0) & (sizes < _UNITS[unit - 1][0])
+        if is_smaller.any():
+            raise _two_units(values, is_smaller, parts, role)
     return values / _UNITS[unit][1]
+
+
+def _two_units(
+    values: np.ndarray, is_smaller: np.ndarray, parts: Sequence[Part], role: str
+) -> InputError:
+    """Names the first row of the unit that fewer rows are in."""
+    is_odd = is_smaller if 2 * is_smaller.sum() < len(values) else ~is_smaller & (values != 0)
+    row = int(np.argmax(is_odd))
+    return expected(
+        f"Unix times of one unit in column {parts[0].names[role]!r} at {place_of(parts, row)}",
+        received=f"{values[row]:.0f}, in another unit than most",
+        remedy="Write all in seconds, or all in milliseconds, or name another column with "
+        f"--{role}-column.",
+    )

@@ -24,22 +24,19 @@ _ROWS_PER_BATCH = 1 << 16  # of a tf.data of single rows
 
 def is_in_memory(source: object) -> bool:
     """Whether `read_memory` takes the object."""
-    return isinstance(source, Mapping) or any(
-        hasattr(source, method)
-        for method in ("__arrow_c_stream__", "__dataframe__", "collect", "tocoo",
-                       "as_numpy_iterator")
-    )  # fmt: skip
+    methods = ("__arrow_c_stream__", "collect", "tocoo", "as_numpy_iterator")
+    return isinstance(source, Mapping) or any(hasattr(source, method) for method in methods)
 
 
 def read_memory(source: Any, options: TableOptions) -> Part:
     """The columns that matter of an object in memory.
 
     Args:
-      source: a data frame (pandas, polars, pyarrow, whatever has `__arrow_c_stream__` or
-        `__dataframe__`); a mapping of column names to arrays; a SciPy sparse matrix or array
-        [num_users, num_items], whose ids are the indices and whose values the ratings; a
-        finite tf.data.Dataset of dictionaries or of tuples (user, item, rating, time), single
-        rows or batches.
+      source: a data frame (pandas, polars, pyarrow, whatever has `__arrow_c_stream__`); a
+        mapping of column names to arrays; a SciPy sparse matrix or array [num_users,
+        num_items], whose ids are the indices and whose values the ratings; a finite
+        tf.data.Dataset of dictionaries or of tuples (user, item, rating, time), single rows
+        or batches.
       options: name the columns.
 
     Raises:
@@ -76,18 +73,14 @@ def _as_table(source: Any, kind: str, options: TableOptions) -> pyarrow.Table:
             return pyarrow.table(_dataset_columns(source, kind, options))
         if hasattr(source, "collect") and not hasattr(source, "__arrow_c_stream__"):
             source = source.collect()  # polars' lazy frames
-        if hasattr(source, "__arrow_c_stream__"):
-            return pyarrow.table(source)
-        from pyarrow.interchange import from_dataframe
-
-        return from_dataframe(source)
+        return pyarrow.table(source)
     except InputError:
         raise
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise expected(
-            f"columns of one type each in {kind}",
+            f"columns of one length, and of one type each, in {kind}",
             received=f"what pyarrow calls: {' '.join(str(error).split())[:200]}",
-            remedy="Convert ids to text.",
+            remedy="Mend them; ids of several types can be converted to text.",
         ) from None
 
 

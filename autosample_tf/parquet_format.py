@@ -29,7 +29,7 @@ def read_parquet(path: Path, options: TableOptions) -> Part:
             names = {role: columns[place] for role, place in places.items()}
             table = file.read(sorted(set(names.values())))
             columns = {role: table[name] for role, name in names.items()}
-    except (pyarrow.ArrowException, OSError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the system's: no right to read it
         raise expected(

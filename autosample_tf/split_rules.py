@@ -135,7 +135,7 @@ def parse_rule(spec: str | None) -> Rule:
             options[key] = _CONVERTERS[str(fields[key].type)](value)
         except ValueError:
             raise expected(
-                f"a {fields[key].type} as {key} of the split {name}",
+                f"a {'whole ' * (fields[key].type == 'int')}number as {key} of the split {name}",
                 received=repr(value),
                 remedy=f"Write for example {name}:{key}={fields[key].default}.",
             ) from None
