@@ -40,7 +40,7 @@ OPTIONS = [
     {"user_column": "item", "item_column": "user"},
 ]
 quick = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=5000,  # milliseconds: no hang
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
