@@ -31,7 +31,6 @@ from autosample_tf.options import (
     search_options,
     source_options,
 )
-from autosample_tf.sources import default_name
 from autosample_tf.terminal import load_training, make_console, native_messages_off, reporting
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def search(
     settings = chosen_settings(options)
     console = make_console(quiet or as_json)
     training = load_training(settings.model, device=device)
+    from autosample_tf.sources import default_name
+
     source = training.Source(chosen_dataset(options), **chosen_source(options))
     run_dir = run_dir or _default_run_dir(default_name(source.dataset), settings.model)
     with reporting(console, run_dir) as reporter:

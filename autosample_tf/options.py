@@ -17,7 +17,6 @@ import click
 from click.core import ParameterSource
 
 from autosample_tf import settings as known
-from autosample_tf.cache import VARIABLE as CACHE_VARIABLE
 from autosample_tf.errors import InputError, expected
 from autosample_tf.table_options import NAMES as TABLE_OPTIONS
 
@@ -104,7 +103,9 @@ def _number(flag: str, kind: Any, default: Any, text: str) -> Callable:
 def _use_cache(ctx: click.Context, _: click.Parameter, place: str | None) -> None:
     """Hands the flag on as the variable that it overrides: no setting of the run."""
     if place is not None:
-        os.environ[CACHE_VARIABLE] = place
+        from autosample_tf.cache import VARIABLE
+
+        os.environ[VARIABLE] = place
 
 
 config_option = click.option(
@@ -135,9 +136,9 @@ source_options = _options(
     click.option("--split-by", metavar="RULE", show_default="random:fraction=0.2",
                  help="How a table is tested: random:fraction=…, leave-one-out, leave-last:n=…, "
                  "time:fraction=…,valid=… or time:since=DATE."),
-    click.option("--cache", envvar=CACHE_VARIABLE, expose_value=False, callback=_use_cache,
-                 metavar="FOLDER|off", show_default="~/.cache/autosample-tf/parsed",
-                 help="Where parsed data is kept, to be read at once the next time."),
+    click.option("--cache", expose_value=False, callback=_use_cache, metavar="FOLDER|off",
+                 show_default="AUTOSAMPLE_TF_CACHE, or ~/.cache/autosample-tf/parsed",
+                 help="Where parsed data is kept, to be there at once the next time."),
 )  # fmt: skip
 output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),

@@ -59,7 +59,13 @@ def test_a_file_is_read_once(tmp_path: Path, reads: list, caplog: pytest.LogCapt
 
 def test_other_options_are_another_entry(tmp_path: Path, reads: list) -> None:
     path = write(tmp_path, "t.csv", ROWS)
-    variants = [{}, {"k_core": 20}, {"min_rating": 2}, {"split_by": "leave-last"}, {"seed": 1}]
+    variants = [
+        {},
+        {"since": "1600000030"},
+        {"min_rating": 2},
+        {"split_by": "leave-last"},
+        {"seed": 1},
+    ]
     sums = [read(path, **options).checksum() for options in variants]
     assert [read(path, **options).checksum() for options in variants] == sums
     assert len(set(sums)) == len(reads) == len(variants)
