@@ -174,9 +174,9 @@ def test_several_processes_at_once_all_read_the_same(tmp_path: Path, place: Path
     path = write(tmp_path, "t.csv", ROWS)
     code = (
         "import sys; from autosample_tf import cache, formats; cache._FEWEST_PAIRS = 1\n"
-        "for _ in range(20): print(formats.read(sys.argv[1]).checksum())\n"
+        "for _ in range(9): print(formats.read(sys.argv[1]).checksum())\n"
         "import shutil; shutil.rmtree(sys.argv[2], ignore_errors=True)\n"
-        "for _ in range(5): print(formats.read(sys.argv[1]).checksum())"
+        "for _ in range(3): print(formats.read(sys.argv[1]).checksum())"
     )
     workers = [
         subprocess.Popen([sys.executable, "-c", code, path, place], stdout=subprocess.PIPE,
@@ -196,10 +196,10 @@ def test_a_lightgcn_folder_is_kept_too(tmp_path: Path, monkeypatch: pytest.Monke
     assert read(tmp_path).checksum() == wanted
 
 
-def test_a_million_pairs_are_there_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_pairs_are_there_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
-    lines = "\n".join(f"{n % 5000},{n * 7 % 4999}" for n in range(1_000_000))
+    lines = "\n".join(f"{n % 5000},{n * 7 % 4999}" for n in range(200_000))
     (tmp_path / "t.csv").write_text(f"user,item\n{lines}\n")
     wanted = read(tmp_path / "t.csv")
     began = time.process_time()
