@@ -6,81 +6,115 @@ whatever else a path names, too.
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
+from typing import Any
 
 from autosample_tf import movielens
 from autosample_tf.downloads import Report
 from autosample_tf.errors import InputError, expected, unknown
 from autosample_tf.fetch import fetch as fetch_published
-from autosample_tf.formats import read, refuse_columns
+from autosample_tf.formats import read, read_object
 from autosample_tf.interactions import Dataset
+from autosample_tf.memory_format import is_in_memory
 from autosample_tf.published import PUBLISHED, Facts, checked_folder, data_folder, facts
 from autosample_tf.synthetic import synthetic
+from autosample_tf.table_options import TableOptions, refuse_options
 
 KNOWN = (*PUBLISHED, *movielens.NAMES, "synthetic")
 TABLES = ("ml-100k", *movielens.NAMES)  # of ratings, split here; the others are split already
 
 
 def load(
-    dataset: str | os.PathLike[str],
+    dataset: str | os.PathLike[str] | Any,
     *,
     data_dir: str | os.PathLike[str] | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
     label_column: str | None = None,
     positive_from: float | None = None,
-    test_fraction: float = 0.2,
+    rating_column: str | None = None,
+    min_rating: float | None = None,
+    time_column: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    k_core: int | None = None,
+    split_by: str | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Reads a dataset by its known name, or from a path.
+    """Reads a dataset by its known name, from a path, or from memory.
+
+    The options from `user_column` to `split_by` are a table's; known datasets and other data
+    that comes in splits have none of them, or not all.
 
     Args:
       dataset: one of `KNOWN`, which wins over a folder of that name (`./gowalla` is the
-        folder), or the path of a file or folder as `formats.read` takes it.
+        folder); the path of a file or folder or a pattern of files, as `formats.read` takes
+        it; or a data frame, a sparse matrix or a tf.data, as `formats.read_object` does.
       data_dir: where a published dataset's files are, directly or in a folder of its name;
         None takes the environment's AUTOSAMPLE_TF_DATA, else ~/.cache/autosample-tf.
-      user_column: a table's column of users; None finds it by a common name.
-      item_column: a table's column of items; None finds it by a common name.
-      label_column: a table's column of numbers that tells positives from given negatives,
-        as `table_format.read_table` says; None: every row is a positive.
+      user_column: the column of users; None finds it by a common name.
+      item_column: the column of items; None finds it by a common name.
+      label_column: the column of numbers that tells positives from given negatives; None:
+        every row is a positive.
       positive_from: the least label of a positive; None: 1.
-      test_fraction: the share of each user's pairs in a table to test on, in (0, 1). Folders
-        and most known datasets have their own test split, which this leaves as it is.
+      rating_column: the column that `min_rating` reads; None finds it by a common name.
+      min_rating: rows rated below are left out.
+      time_column: the column of times; None finds it by a common name, if there is one.
+      since: the first moment whose rows count, a date in ISO 8601 or Unix seconds.
+      until: the first moment whose rows no longer count.
+      k_core: the fewest distinct positives that users and items of the dataset have.
+      split_by: what is tested on: `random:fraction=0.2` (None), `leave-one-out`,
+        `leave-last:n=1`, `time:fraction=0.2,valid=0.1` or `time:since=DATE`. Folders and most
+        known datasets have their own test split, and refuse another.
       seed: chooses a table's pairs to test on; `synthetic` is always the same.
 
     Raises:
       InputError: if there is no such dataset, or its files are missing, malformed, or other
         than the published ones.
     """
-    known = isinstance(dataset, str) and dataset in KNOWN
-    if known and dataset not in TABLES:
-        refuse_columns(
-            f"the known dataset {dataset}",
-            user_column=user_column,
-            item_column=item_column,
-            label_column=label_column,
-            positive_from=positive_from,
-        )
-    if known and dataset == "synthetic":
-        return synthetic()
-    if not known and not os.path.exists(dataset):
-        raise InputError(
-            f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
-            "is accepted too, but there is none of that name here."
-        )
-    loaded = read(
-        _path(str(dataset), data_dir) if known else dataset,
-        name=str(dataset) if known else None,
+    options = TableOptions(
         user_column=user_column,
         item_column=item_column,
         label_column=label_column,
         positive_from=positive_from,
-        test_fraction=test_fraction,
-        seed=seed,
+        rating_column=rating_column,
+        min_rating=min_rating,
+        time_column=time_column,
+        since=since,
+        until=until,
+        k_core=k_core,
+        split_by=split_by,
     )
-    if known and dataset not in TABLES:
-        _check_counts(facts(loaded.name), loaded)
+    if is_in_memory(dataset):
+        return read_object(dataset, options, seed=seed)
+    if not isinstance(dataset, (str, os.PathLike)):
+        raise expected(
+            "a dataset's name, a path, a data frame, a sparse matrix or a tf.data",
+            received=f"{dataset!r:.100} of type {type(dataset).__name__}",
+            remedy="Give one of them.",
+        )
+    if isinstance(dataset, str) and dataset in KNOWN:
+        return _load_known(dataset, data_dir, options, seed)
+    if not os.path.exists(dataset) and not glob.has_magic(os.fspath(dataset)):
+        raise InputError(
+            f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
+            "is accepted too, but there is none of that name here."
+        )
+    return read(dataset, options, seed=seed)
+
+
+def _load_known(
+    name: str, data_dir: str | os.PathLike[str] | None, options: TableOptions, seed: int
+) -> Dataset:
+    if name not in TABLES:
+        refuse_options(options, f"the known dataset {name}, which has no columns")
+    if name == "synthetic":
+        return synthetic()
+    loaded = read(_path(name, data_dir), options, seed=seed, name=name)
+    if name not in TABLES:
+        _check_counts(facts(name), loaded)
     return loaded
 
 

@@ -113,8 +113,10 @@ def search(
     settings = chosen_settings(options)
     console = make_console(quiet or as_json)
     training = load_training(settings.model, device=device)
+    from autosample_tf.sources import default_name
+
     source = training.Source(chosen_dataset(options), **chosen_source(options))
-    run_dir = run_dir or _default_run_dir(Path(source.dataset).stem, settings.model)
+    run_dir = run_dir or _default_run_dir(default_name(source.dataset), settings.model)
     with reporting(console, run_dir) as reporter:
         metrics = training.search(
             source, settings, run_dir=run_dir, resume=resume, reporter=reporter
@@ -275,7 +277,7 @@ def samplers(name: str | None) -> None:
 
 @main.group()
 def data() -> None:
-    """Datasets: which are known, getting them, and what one holds."""
+    """Datasets: which are known, getting them, what one holds, and one form for all."""
 
 
 @data.command("list")
@@ -328,28 +330,65 @@ def fetch(name: str, data_dir: str | None, as_json: bool, quiet: bool) -> None:
         click.echo(f"{name}, checked: {folder}")
 
 
+split_seed_option = click.option(
+    "--seed", type=int, default=DEFAULTS.seed, show_default=True,
+    help="Of the split of a table that comes in one piece.")  # fmt: skip
+
+
 @data.command()
 @source_options
+@split_seed_option
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Plot how many pairs users and items have: .png, .svg or .pdf.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def describe(as_json: bool, **options: Any) -> None:
-    """Counts a dataset's users, items and pairs, and what is peculiar about it.
+def describe(seed: int, plot: Path | None, as_json: bool, **options: Any) -> None:
+    """Counts users, items and pairs: how dense, uneven, cold and old a dataset is.
 
     \b
     Example:
       autosample-tf data describe --dataset path/to/gowalla
+      autosample-tf data describe --dataset clicks.csv.gz --plot clicks.png
     """
     from autosample_tf.catalog import load
+    from autosample_tf.description import as_lines
+    from autosample_tf.description import describe as figures_of
+    from autosample_tf.description_plot import plot_degrees
 
-    loaded = load(chosen_dataset(options), **chosen_source(options))
-    values = {**loaded.counts(), "density": loaded.train.num_pairs / loaded.num_users
-              / loaded.num_items, "sha256": loaded.checksum()}  # fmt: skip
+    loaded = load(chosen_dataset(options), **chosen_source(options), seed=seed)
+    figures = figures_of(loaded)
+    if plot is not None:
+        plot_degrees(loaded, plot)
     if as_json:
-        click.echo(json.dumps({"name": loaded.name, **values}))
-        return
-    click.echo(loaded.name)
-    for key, value in values.items():
-        shown = f"{value:,}" if isinstance(value, int) else f"{value}"
-        click.echo(f"  {key.replace('_', ' '):<28} {shown}")
+        click.echo(json.dumps({"name": loaded.name, **figures}))
+    else:
+        click.echo("\n".join([loaded.name, *as_lines(figures)]))
+
+
+@data.command()
+@source_options
+@split_seed_option
+@click.option("--output", required=True, type=click.Path(path_type=Path),
+              help="The folder to write, which must not be there yet.")  # fmt: skip
+@output_options
+def convert(seed: int, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Writes a dataset as a folder that any command reads at once, ids and splits as they are.
+
+    \b
+    Example:
+      autosample-tf data convert --dataset clicks.csv --k-core 5 --output clicks
+      autosample-tf search --dataset clicks
+    """
+    from autosample_tf.catalog import load
+    from autosample_tf.dataset_folder import write_dataset
+
+    dataset, source = chosen_dataset(options), chosen_source(options)
+    loaded = load(dataset, **source, seed=seed)
+    chosen = {name: value for name, value in source.items() if value is not None}
+    write_dataset(loaded, output, source={"dataset": dataset, **chosen, "seed": seed})
+    if as_json:
+        click.echo(json.dumps({"folder": str(output), **loaded.counts()}))
+    elif not quiet:
+        click.echo(f"{loaded.num_users:,} users, {loaded.num_items:,} items: {output}")
 
 
 @main.command()

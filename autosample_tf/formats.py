@@ -1,92 +1,116 @@
-"""The front door for files: a path in, a `Dataset` out.
+"""The front door for data: a path, or an object in memory, to a `Dataset`.
 
-A folder is read as LightGCN's (`lightgcn_format`), a file by its extension
-(`table_format`). No format needs TensorFlow.
+`sources` tells what lies at a path, and the modules of the formats read it. No format needs
+TensorFlow.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
-from autosample_tf.errors import expected, unknown
+from autosample_tf.cache import cached
+from autosample_tf.columns import Part, needed_roles
+from autosample_tf.compression import extension
+from autosample_tf.dataset_folder import read_dataset
+from autosample_tf.events import gather
 from autosample_tf.interactions import Dataset
+from autosample_tf.json_format import read_json_lines
 from autosample_tf.lightgcn_format import read_lightgcn
-from autosample_tf.table_format import read_table
+from autosample_tf.memory_format import read_memory
+from autosample_tf.parquet_format import read_parquet
+from autosample_tf.preparation import prepare, warn
+from autosample_tf.sources import CONVERTED, LIGHTGCN, Files, find_files
+from autosample_tf.table_format import DELIMITERS, read_table
+from autosample_tf.table_options import DEFAULTS, TableOptions, refuse_options
 
-# A reader for each extension; all are called as `read_table` is.
-FILE_READERS = {".csv": read_table, ".tsv": read_table, ".inter": read_table}
+_READERS = {
+    **dict.fromkeys(DELIMITERS, read_table),
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".parquet": read_parquet,
+}
 
 
 def read(
     path: str | os.PathLike[str],
+    options: TableOptions = DEFAULTS,
     *,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    label_column: str | None = None,
-    positive_from: float | None = None,
-    test_fraction: float = 0.2,
     seed: int = 0,
     name: str | None = None,
 ) -> Dataset:
     """Reads a folder of splits, or a table of pairs that is then split.
 
     Args:
-      path: a folder with `train.txt` and `test.txt`, or a .csv, .tsv or .inter file.
-      user_column: a table's column of users; None finds it by a common name.
-      item_column: a table's column of items; None finds it by a common name.
-      label_column: a table's column of numbers that tells positives from given negatives,
-        as `table_format.read_table` says; None: every row is a positive.
-      positive_from: the least label of a positive; None: 1.
-      test_fraction: the share of each user's pairs in a table to test on, in (0, 1). A
-        folder has its own test split, which this leaves as it is.
+      path: a file, a folder or a pattern of files, as `sources.find_files` says.
+      options: of a table; what comes in splits keeps them, and its users and items.
       seed: chooses a table's pairs to test on.
       name: what to call the dataset; None takes the folder's name or the file's stem.
 
     Raises:
       InputError: if there is nothing at the path or it cannot be read as described.
     """
-    path = Path(path)
-    if path.is_dir():
-        refuse_columns(
-            f"the folder {path}",
-            user_column=user_column,
-            item_column=item_column,
-            label_column=label_column,
-            positive_from=positive_from,
-        )
-        return read_lightgcn(path, name=name or Path(os.path.abspath(path)).name)
-    if not path.exists():
-        raise expected(
-            "a file or folder of interactions",
-            received=f"{str(path)!r}, where there is nothing",
-            remedy="Check the path.",
-        )
-    if path.suffix.lower() not in FILE_READERS:
-        raise unknown("extension of a file of interactions", path.name, list(FILE_READERS))
-    if positive_from is not None and label_column is None:
-        raise expected(
-            "--label-column beside --positive-from",
-            received=f"--positive-from {positive_from:g} alone",
-            remedy="Name the column of labels with --label-column, or leave --positive-from out.",
-        )
-    return FILE_READERS[path.suffix.lower()](
-        path,
-        name=name or path.stem,
-        user_column=user_column,
-        item_column=item_column,
-        label_column=label_column,
-        positive_from=positive_from,
-        test_fraction=test_fraction,
-        seed=seed,
+    files = find_files(path)
+    if name is not None:
+        files = dataclasses.replace(files, name=name)
+    _check_options(files, options)
+    if files.format == CONVERTED:
+        return read_dataset(files.folder, name=name)
+    request = {**options.chosen(), "seed": seed, "name": files.name}
+    dataset = (
+        cached(files.paths, request, lambda: _read(files, options, seed))
+        if files.paths
+        else _read(files, options, seed)  # refuses an empty folder
     )
+    if files.format != LIGHTGCN:
+        warn(dataset, options, splits_given=files.splits is not None)
+    return dataset
 
 
-def refuse_columns(source: str, **options: str | float | None) -> None:
-    """Refuses a table's options, those that are not None, for data that is no table."""
-    if chosen := [f"{name}={value!r}" for name, value in options.items() if value is not None]:
-        raise expected(
-            f"no options of a table with {source}, which has no columns",
-            received=", ".join(chosen),
-            remedy="Leave them out, or give the path of a table.",
+def read_object(
+    source: Any, options: TableOptions = DEFAULTS, *, seed: int = 0, name: str | None = None
+) -> Dataset:
+    """Reads an object in memory, as `memory_format.read_memory` says, and splits its pairs.
+
+    Args:
+      source: a data frame, a sparse matrix or a tf.data.
+      options: of a table.
+      seed: chooses the pairs to test on.
+      name: what to call the dataset; None: after the object's type.
+
+    Raises:
+      InputError: if it cannot be read as described.
+    """
+    options.check()
+    events = gather([read_memory(source, options)], needed_roles(options))
+    name = name or type(source).__name__.strip("_").lower()
+    dataset = prepare(events, options, name=name, seed=seed)
+    warn(dataset, options, splits_given=False)
+    return dataset
+
+
+def _read(files: Files, options: TableOptions, seed: int) -> Dataset:
+    if files.format == LIGHTGCN:
+        return read_lightgcn(files.folder, name=files.name)
+    parts = [_read_part(path, options) for path in files.paths]
+    events = gather(parts, needed_roles(options), files.splits)
+    return prepare(events, options, name=files.name, seed=seed)
+
+
+def _read_part(path: Path, options: TableOptions) -> Part:
+    return _READERS[extension(path)](path, options)
+
+
+def _check_options(files: Files, options: TableOptions) -> None:
+    """Refuses what does not apply to splits that are given, or to data without columns."""
+    if files.format in (LIGHTGCN, CONVERTED):
+        refuse_options(options, f"the folder {files.folder}, which has no columns")
+    elif files.splits is not None:
+        refuse_options(
+            options,
+            f"{', '.join(path.name for path in files.paths[:3])}, which are splits already",
+            names=("k_core", "split_by"),
         )
+    options.check()

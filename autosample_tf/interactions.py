@@ -157,6 +157,7 @@ class Dataset:
       user_ids: [num_users] str, the original ids.
       item_ids: [num_items] str, the original ids.
       notes: what reading mended, by name, with its count (`duplicate_pairs`, …).
+      time_span: Unix seconds of the first and of the last row, or None: it has no times.
     """
 
     name: str
@@ -167,6 +168,7 @@ class Dataset:
     valid: Interactions | None = None
     given: Interactions | None = None
     notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    time_span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not self.train.num_pairs:

@@ -19,6 +19,7 @@ import numpy as np
 
 from autosample_tf.errors import InputError, expected
 from autosample_tf.interactions import Dataset, Interactions, distinct
+from autosample_tf.splits import without_seen
 
 _SPLITS = ("train", "valid", "test")
 _REQUIRED = ("train", "test")
@@ -71,7 +72,7 @@ def read_lightgcn(folder: Path, *, name: str) -> Dataset:
     user_ids = _vocabulary([part.users for part in lines.values()])
     item_ids = _vocabulary([part.items for part in lines.values()])
     merged = {split: _index(part, user_ids, item_ids) for split, part in lines.items()}
-    unseen = _drop_seen(merged)
+    unseen = without_seen(merged)
     if "valid" in unseen and not unseen["valid"].num_pairs:
         raise expected(
             f"validation pairs outside train in {files['valid']}",
@@ -194,17 +195,6 @@ def _as_text(ids: np.ndarray) -> np.ndarray:
     return np.array([str(number) for number in ids.tolist()], np.str_)
 
 
-def _drop_seen(splits: dict[str, Interactions]) -> dict[str, Interactions]:
-    """The splits without the pairs that an earlier one has."""
-    unseen: dict[str, Interactions] = {}
-    for split, pairs in splits.items():
-        seen = np.zeros(pairs.num_pairs, bool)
-        for earlier in unseen.values():
-            seen |= earlier.contains(pairs.users, pairs.items)
-        unseen[split] = pairs.select(~seen) if seen.any() else pairs
-    return unseen
-
-
 def _check_files(folder: Path, required: list[Path]) -> None:
     if missing := [path.name for path in required if not path.is_file()]:
         there = sorted(path.name for path in folder.iterdir())
@@ -213,7 +203,7 @@ def _check_files(folder: Path, required: list[Path]) -> None:
             received=f"{', '.join(there[:10]) or 'an empty folder'}"
             + (f" and {len(there) - 10} more" if len(there) > 10 else ""),
             remedy=f"Put {' and '.join(missing)} there, or give the path of a table "
-            "(.csv, .tsv, .inter).",
+            "(.csv, .parquet, …) or of a folder of them.",
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from click.core import ParameterSource
 
 from autosample_tf import settings as known
 from autosample_tf.errors import InputError, expected
+from autosample_tf.table_options import NAMES as TABLE_OPTIONS
 
 DEFAULTS = known.Settings()
 SETTING_NAMES = [field.name for field in dataclasses.fields(known.Settings)]
-_SOURCE_OPTIONS = ("data_dir", "user_column", "item_column", "label_column", "positive_from")
+_SOURCE_OPTIONS = ("data_dir", *TABLE_OPTIONS)
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -98,19 +100,45 @@ def _number(flag: str, kind: Any, default: Any, text: str) -> Callable:
     return click.option(flag, type=kind, default=default, show_default=str(shown), help=text)
 
 
+def _use_cache(ctx: click.Context, _: click.Parameter, place: str | None) -> None:
+    """Hands the flag on as the variable that it overrides: no setting of the run."""
+    if place is not None:
+        from autosample_tf.cache import VARIABLE
+
+        os.environ[VARIABLE] = place
+
+
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False,
     callback=read_config, help="YAML file of options; flags win over it.")  # fmt: skip
 source_options = _options(
-    click.option("--dataset", help="A known name (`data list`), or a path to a file or folder."),
+    click.option("--dataset", help="A known name (`data list`), or a path to a file or folder, or "
+                 "a pattern of files: .csv, .tsv, .inter, .jsonl, .parquet."),
     click.option("--data-dir", help="Where a known dataset's files are."),
-    click.option("--user-column", help="Column of users in a table; found by name if left out."),
-    click.option("--item-column", help="Column of items in a table; found by name if left out."),
-    click.option("--label-column",
+    click.option("--user-column", "--user-col",
+                 help="Column of users in a table; found by name if left out."),
+    click.option("--item-column", "--item-col",
+                 help="Column of items in a table; found by name if left out."),
+    click.option("--label-column", "--label-col",
                  help="Column of labels in a table, numbers, that tell positives from given "
                  "negatives (dislikes, impressions). Without it every row is a positive."),
     click.option("--positive-from", type=float, metavar="X", show_default="1",
                  help="Least label of a positive; rows below it are given negatives."),
+    click.option("--rating-column", "--rating-col",
+                 help="Column that --min-rating reads; found by name if left out."),
+    click.option("--min-rating", type=float, metavar="X", help="Leaves lower rated rows out."),
+    click.option("--time-column", "--time-col",
+                 help="Column of times in a table; found by name if left out."),
+    click.option("--since", metavar="DATE", help="Leaves earlier rows out."),
+    click.option("--until", metavar="DATE", help="Leaves rows of this moment and later out."),
+    click.option("--k-core", type=int, metavar="K",
+                 help="Leaves users and items out that have fewer than K positives."),
+    click.option("--split-by", metavar="RULE", show_default="random:fraction=0.2",
+                 help="How a table is tested: random:fraction=…, leave-one-out, leave-last:n=…, "
+                 "time:fraction=…,valid=… or time:since=DATE."),
+    click.option("--cache", expose_value=False, callback=_use_cache, metavar="FOLDER|off",
+                 show_default="AUTOSAMPLE_TF_CACHE, or ~/.cache/autosample-tf/parsed",
+                 help="Where parsed data is kept, to be there at once the next time."),
 )  # fmt: skip
 output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),

@@ -1,9 +1,7 @@
-"""Tables of one pair a row: .csv, .tsv, and RecBole's .inter.
+"""Text tables of one pair a row: .csv, .tsv, and RecBole's .inter.
 
 The first line that is not blank names the columns. A .inter file types them as well
-(`user_id:token`), and the type is left out of the name. Every row is a positive, whatever
-its rating, unless a column of labels is named: rows below the least label of a positive are
-then negatives that the data gives (dislikes, impressions without a click).
+(`user_id:token`), and the type is left out of the name.
 
 Ids are text and are kept as they are: `7` and `007` are two items. pyarrow parses; its
 errors are turned into ours, which name the file's line.
@@ -16,25 +14,18 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from autosample_tf.columns import Part, find_columns
+from autosample_tf.compression import extension, open_bytes, open_text
 from autosample_tf.errors import InputError, expected
-from autosample_tf.interactions import Dataset, Interactions
-from autosample_tf.splits import hold_out
+from autosample_tf.table_options import TableOptions
 
 if TYPE_CHECKING:
     import pyarrow
 
-# Names of columns, in lower case and without `_`, `-` and spaces.
-_USER_COLUMNS = ("user", "userid", "uid", "userindex", "useridx", "reviewerid", "customerid")
-_ITEM_COLUMNS = (
-    *("item", "itemid", "iid", "itemindex", "itemidx", "movieid", "productid", "bookid"),
-    *("asin", "artistid", "trackid", "songid", "businessid", "locationid", "articleid"),
-)
-_POSITIVE_FROM = 1.0  # of clicks, where 0 is an impression
-_DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # by extension
+_LONGEST_LINE = 1 << 20  # characters of a header; pyarrow has as many bytes for a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,157 +36,136 @@ class _Header:
       path: the file.
       delimiter: what parts the columns.
       quotes: whether a value may stand in double quotes.
-      columns: the names, without RecBole's types.
+      words: the columns as the header writes them.
       last_line: the number of the header's (last) line, the first being 1.
     """
 
     path: Path
     delimiter: str
     quotes: bool
-    columns: tuple[str, ...]
+    words: tuple[str, ...]
     last_line: int
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, without RecBole's types."""
+        return tuple(word.strip() if self.quotes else _untyped(word) for word in self.words)
 
-def read_table(
-    path: Path,
-    *,
-    name: str,
-    user_column: str | None = None,
-    item_column: str | None = None,
-    label_column: str | None = None,
-    positive_from: float | None = None,
-    test_fraction: float = 0.2,
-    seed: int = 0,
-) -> Dataset:
-    """Reads a table of pairs and holds a share of each user's out as its test split.
 
-    The catalogue is every id of the table, those that only negatives have among them (an
-    item that was shown can be ranked): in ascending order where all are integers, else by
-    code point. Rows that repeat a pair are merged and counted in the dataset's notes.
-
-    A pair with labels on both sides is a positive, and is counted in the notes. It stays
-    among the given negatives too: training masks the positives that it trains on, and to
-    take out those that are held out would tell training which ones they are.
+def read_table(path: Path, options: TableOptions) -> Part:
+    """Reads the columns that matter of a text table.
 
     Args:
-      path: a .csv, .tsv or .inter file; commas, semicolons and tabs are told from its header.
-      name: what to call the dataset.
-      user_column: the column of users; None finds it by a common name.
-      item_column: the column of items; None finds it by a common name.
-      label_column: the column of numbers that tells positives from given negatives; None:
-        every row is a positive.
-      positive_from: the least label of a positive; None: 1.
-      test_fraction: the share of each user's positives to test on, in (0, 1).
-      seed: chooses the pairs to test on.
+      path: a .csv, .tsv or .inter file, maybe compressed; commas, semicolons, bars and tabs
+        are told from its header.
+      options: name the columns.
 
     Raises:
-      InputError: if the table is malformed, a column or an id is missing, a label is no
-        number, or no user has three positives.
+      InputError: if the table is malformed, or a column is missing.
     """
     header = _read_header(path)
-    places = _find_columns(header, user_column, item_column, label_column)
-    columns = _read_columns(header, places)
-    (user_ids, users), (item_ids, items) = (_codes(header, column) for column in columns[:2])
-    positive = np.ones(len(users), bool)
-    if label_column is not None:
-        least = _POSITIVE_FROM if positive_from is None else positive_from
-        positive = _labels(header, places[2], columns[2], least) >= least
-    pairs, negatives = (
-        Interactions.from_pairs(
-            users[rows], items[rows], num_users=len(user_ids), num_items=len(item_ids)
-        )
-        for rows in (positive, ~positive)
+    if not header.quotes:
+        options = _with_untyped_columns(options)
+    places = find_columns(header.columns, str(path), options)
+    table = _read_columns(header, places)
+    part = Part(
+        columns={role: table[str(place)] for role, place in places.items()},
+        names={role: header.columns[place] for role, place in places.items()},
+        source=str(path),
+        place=lambda row: _position(header, row),
     )
-    train, test = hold_out(pairs, test_fraction, seed=seed)
-    notes = {
-        "duplicate_pairs": len(users) - pairs.num_pairs - negatives.num_pairs,
-        "pairs_of_both_labels": int(pairs.contains(negatives.users, negatives.items).sum()),
+    _check_one_header(part, [header.words[places[role]] for role in ("user", "item")])
+    return part
+
+
+def _with_untyped_columns(options: TableOptions) -> TableOptions:
+    named: dict[str, Any] = {
+        name: _untyped(str(value))
+        for name, value in options.chosen().items()
+        if name.endswith("_column")
     }
-    given = negatives if negatives.num_pairs else None
-    return Dataset(name, train, test, user_ids, item_ids, given=given, notes=notes)
+    return dataclasses.replace(options, **named)
+
+
+def _untyped(word: str) -> str:
+    """The name of RecBole's `name:type`."""
+    return word.strip().split(":")[0]
 
 
 def _read_header(path: Path) -> _Header:
     """Names the columns and tells what parts them."""
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        first = next((line for line in lines if line.strip()), "")
+    first = _first_line(path)
     if "\ufffd" in first or "\0" in first:
         raise expected(
             f"a header line in UTF-8 text in {path}",
             received="bytes that are not",
             remedy="Save the table as UTF-8.",
         )
-    own = _DELIMITERS[path.suffix.lower()]
-    typed = path.suffix.lower() == ".inter"
+    own = DELIMITERS[extension(path)]
+    typed = extension(path) == ".inter"
     # The most frequent one; on a tie, and in .inter files, the extension's own.
-    delimiter = own if typed else max((own, ",", "\t", ";"), key=first.count)
-    number, names = next(_rows(path, delimiter, quotes=not typed), (0, []))
-    if not names:
+    delimiter = own if typed else max((own, ",", "\t", ";", "|"), key=first.count)
+    number, words = next(_rows(path, delimiter, quotes=not typed), (0, []))
+    if not words:
         raise expected(
             f"a header line with the names of the columns in {path}",
             received="an empty file",
             remedy="Begin it with a line such as `user_id,item_id`.",
         )
-    columns = [column.strip().split(":")[0] if typed else column.strip() for column in names]
-    return _Header(path, delimiter, not typed, tuple(columns), number)
+    return _Header(path, delimiter, not typed, tuple(words), number)
 
 
-def _find_columns(
-    header: _Header, user_column: str | None, item_column: str | None, label_column: str | None
-) -> tuple[int, ...]:
-    """The places of the user column, the item column and, if one is named, the labels'."""
-    user = _find_column(header, "user", user_column, _USER_COLUMNS)
-    item = _find_column(header, "item", item_column, _ITEM_COLUMNS)
-    if user == item:
-        raise expected(
-            f"two different columns of {header.path} for users and items",
-            received=f"{header.columns[user]!r} for both",
-            remedy="Name the other one with user_column or item_column.",
-        )
-    if label_column is None:
-        return user, item
-    label = _find_column(header, "label", label_column, ())
-    if label in (user, item):
-        raise expected(
-            f"a column of {header.path} for labels alone",
-            received=f"{header.columns[label]!r}, the {'user' if label == user else 'item'} ids",
-            remedy="Name another one with label_column.",
-        )
-    return user, item, label
+def _first_line(path: Path) -> str:
+    """The first line that is not blank; an empty one where there is none."""
+    with open_text(path) as lines:
+        while line := lines.readline(_LONGEST_LINE):
+            if len(line) == _LONGEST_LINE:
+                raise _too_long(path)
+            if line.strip():
+                return line
+    return ""
 
 
-def _find_column(header: _Header, kind: str, wanted: str | None, common: tuple[str, ...]) -> int:
-    """The place of the one column that has the wanted name or, with none, a common one."""
-    if wanted is None:
-        folded = [re.sub("[-_ ]", "", column.lower()) for column in header.columns]
-        places = [place for place, column in enumerate(folded) if column in common]
-    else:
-        names = (wanted, wanted.split(":")[0]) if not header.quotes else (wanted,)
-        places = [place for place, column in enumerate(header.columns) if column in names]
-    if len(places) == 1:
-        return places[0]
-    named = f"named {wanted!r}" if wanted is not None else f"of {kind} ids"
-    raise expected(
-        f"one column {named} in {header.path}",
-        received=f"{len(places) or 'none'} among the columns {', '.join(header.columns)}",
-        remedy=f"Name it with {kind}_column.",
+def _too_long(path: Path) -> InputError:
+    return expected(
+        f"rows of less than {_LONGEST_LINE:,} characters in {path}",
+        received="a longer one",
+        remedy="Check that it is a text table with line ends, and that its quotes are closed.",
     )
 
 
-def _read_columns(header: _Header, places: tuple[int, ...]) -> list[pyarrow.Array]:
-    """The columns at these places as text, without the header."""
+def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
+    """The columns at these places as text, without the header; their places are their names."""
     import pyarrow
+
+    types = {str(place): pyarrow.string() for place in places.values()}
+    for role in ("user", "item"):  # a fraction of the text
+        types[str(places[role])] = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    try:
+        try:
+            table = _parse(header, types, use_threads=True)
+        except pyarrow.ArrowInvalid:  # once more, because only one thread names an error's row
+            table = _parse(header, types, use_threads=False)
+    except pyarrow.ArrowInvalid as error:
+        raise _malformed(header, str(error)) from None
+    if not table.num_rows:
+        raise _no_rows(header)
+    return table
+
+
+def _parse(
+    header: _Header, types: dict[str, pyarrow.DataType], *, use_threads: bool
+) -> pyarrow.Table:
     import pyarrow.csv as arrow_csv
 
-    # Columns go by their place, since a table may have two of one name. One thread, because
-    # pyarrow does not name an error's row otherwise.
-    names = [str(place) for place in range(len(header.columns))]
-    wanted = [str(place) for place in places]
-    try:
-        table = arrow_csv.read_csv(
-            header.path,
+    with open_bytes(header.path) as stream:
+        return arrow_csv.read_csv(
+            stream,
             read_options=arrow_csv.ReadOptions(
-                use_threads=False, column_names=names, skip_rows=header.last_line
+                use_threads=use_threads,
+                # Places, since a table may have two columns of one name.
+                column_names=[str(place) for place in range(len(header.words))],
+                skip_rows=header.last_line,
             ),
             parse_options=arrow_csv.ParseOptions(
                 delimiter=header.delimiter,
@@ -203,83 +173,45 @@ def _read_columns(header: _Header, places: tuple[int, ...]) -> list[pyarrow.Arra
                 newlines_in_values=header.quotes,
             ),
             convert_options=arrow_csv.ConvertOptions(
-                include_columns=wanted,
-                column_types=dict.fromkeys(wanted, pyarrow.large_string()),
+                include_columns=list(types), column_types=types
             ),
         )
-    except pyarrow.ArrowInvalid as error:
-        raise _malformed(header, str(error)) from None
-    if not table.num_rows:
-        raise _no_rows(header)
-    return [table[name].combine_chunks() for name in wanted]
 
 
-def _codes(header: _Header, column: pyarrow.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A column's ids in the catalogue's order, [num_ids] str, and each row's place there."""
-    encoded = column.dictionary_encode()
-    ids = encoded.dictionary.to_pylist()
-    codes = encoded.indices.to_numpy(zero_copy_only=False)
-    for code, text in enumerate(ids):
-        if not text.strip():
-            raise expected(
-                f"an id in every row of {_position(header, int(np.argmax(codes == code)))}",
-                received="an empty one",
-                remedy="Fill it in or delete the row.",
-            )
-    ordered = sorted(ids, key=_numeric if all(map(_is_integer, ids)) else None)
-    places = {text: place for place, text in enumerate(ordered)}
-    renumbered = np.array([places[text] for text in ids], np.int64)
-    return np.array(ordered, np.str_), renumbered[codes]
+def _check_one_header(part: Part, words: list[str]) -> None:
+    """Refuses a header that comes again, as in files that were put one after the other."""
+    import pyarrow.compute as pc
 
-
-def _labels(header: _Header, place: int, column: pyarrow.Array, least: float) -> np.ndarray:
-    """[num_rows] float64: the labels, of which one at least is a positive's."""
-    encoded = column.dictionary_encode()
-    texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
-    values, name = np.array([_number(text) for text in texts]), header.columns[place]
-    if not np.isfinite(values).all():
-        wrong = int(np.argmin(np.isfinite(values)))
+    ids = [part.columns[role] for role in ("user", "item")]
+    if not all(_holds(column, word) for column, word in zip(ids, words, strict=True)):
+        return
+    again = pc.and_(*(pc.equal(column, word) for column, word in zip(ids, words, strict=True)))
+    if (row := pc.index(again, True).as_py()) >= 0:
         raise expected(
-            f"a number in column {name!r} at {_position(header, int(np.argmax(codes == wrong)))}",
-            received=repr(texts[wrong]),
-            remedy="Correct it, delete the row, or name another column with --label-column.",
+            f"the header once, in the first line, at {part.place(row)}",
+            received="it again",
+            remedy="Delete the line.",
         )
-    if not (values >= least).any():
-        raise expected(
-            f"a label of at least {least:g}, a positive's, in column {name!r} of {header.path}",
-            received=f"at most {values.max():g}",
-            remedy="Lower --positive-from, or name another column with --label-column.",
-        )
-    return values[codes]
 
 
-def _number(text: str) -> float:
-    """The text's value; what is no number is NaN, which no label may be either."""
-    try:
-        return float(text)
-    except ValueError:
-        return np.nan
+def _holds(column: pyarrow.ChunkedArray, word: str) -> bool:
+    import pyarrow.compute as pc
 
-
-def _is_integer(text: str) -> bool:
-    return re.fullmatch("-?[0-9]{1,100}", text) is not None
-
-
-def _numeric(text: str) -> tuple[int, str]:
-    """Orders integers by value; `7` and `007`, which are two ids, by their text."""
-    return int(text), text
+    return any(pc.index(chunk.dictionary, word).as_py() >= 0 for chunk in column.chunks)
 
 
 def _malformed(header: _Header, message: str) -> InputError:
     """Our error for pyarrow's, with the file's line where pyarrow names a row."""
-    if "Could not skip initial" in message:  # a header and no line end after it
-        return _no_rows(header)
+    if "Could not skip initial" in message or "Empty CSV file" in message:
+        return _no_rows(header)  # a header and nothing after it
+    if "straddling object" in message:
+        return _too_long(header.path)
     row = re.search(r"Row #(\d+): *", message)
     # pyarrow counts the lines that it skipped and, from there on, rows.
     where = _position(header, int(row[1]) - header.last_line - 1) if row else str(header.path)
     what = message[row.end() :] if row else message
     return expected(
-        f"rows of {len(header.columns)} columns in UTF-8 text at {where}",
+        f"rows of {len(header.words)} columns in UTF-8 text at {where}",
         received=f"what pyarrow calls: {' '.join(what.split())[:200]}",
         remedy="Correct the line.",
     )
@@ -305,8 +237,11 @@ def _rows(path: Path, delimiter: str, *, quotes: bool) -> Iterator[tuple[int, li
 
     Slow next to pyarrow: for the header, and to find the line that an error is about.
     """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with open_text(path) as lines:
         rows = csv.reader(
             lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         )
-        yield from ((rows.line_num, row) for row in rows if row)
+        try:
+            yield from ((rows.line_num, row) for row in rows if row)
+        except csv.Error:  # a field that does not end
+            raise _too_long(path) from None

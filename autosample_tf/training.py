@@ -26,29 +26,23 @@ from autosample_tf.sampling import check_together
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import retrain_stage, search_stage, seen_by_users, seen_in_test
+from autosample_tf.table_options import TableOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """Where a run's dataset comes from: `catalog.load`'s arguments."""
+class Source(TableOptions):
+    """Where a run's dataset comes from: `catalog.load`'s arguments.
+
+    Attributes:
+      dataset: a known name, a path, or a pattern of files.
+      data_dir: where a known dataset's files are.
+    """
 
     dataset: str
     data_dir: str | None = None
-    user_column: str | None = None
-    item_column: str | None = None
-    label_column: str | None = None
-    positive_from: float | None = None
 
     def load(self, seed: int) -> Dataset:
-        return load(
-            self.dataset,
-            data_dir=self.data_dir,
-            user_column=self.user_column,
-            item_column=self.item_column,
-            label_column=self.label_column,
-            positive_from=self.positive_from,
-            seed=seed,
-        )
+        return load(**dataclasses.asdict(self), seed=seed)
 
 
 def search(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 TEST_DATA_VARIABLE = "AUTOSAMPLE_TF_TEST_DATA"
+os.environ["AUTOSAMPLE_TF_CACHE"] = "off"  # files are read, in subprocesses too
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_datasets_is_no_package_in_a_checkout():
 
 
 def test_synthetic_is_always_the_same():
-    assert load("synthetic", seed=7, test_fraction=0.5).checksum() == synthetic().checksum()
+    assert load("synthetic", seed=7).checksum() == synthetic().checksum()
 
 
 @pytest.mark.parametrize("place", [".", "gowalla"])
@@ -186,7 +186,7 @@ def test_an_unknown_name_is_refused_with_the_known(tmp_path, monkeypatch):
 def test_a_path_is_read_with_the_options_of_read(tmp_path):
     path = tmp_path / "shop.csv"
     path.write_text("who,what\n" + "".join(f"ann,{item}\n" for item in range(10)))
-    options = {"user_column": "who", "item_column": "what", "test_fraction": 0.4}
+    options = {"user_column": "who", "item_column": "what", "split_by": "random:fraction=0.4"}
     first, second = (load(path, seed=seed, **options) for seed in (0, 1))
     assert first.name == "shop"
     assert first.test.num_pairs == 4

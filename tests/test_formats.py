@@ -7,13 +7,17 @@ import random
 import numpy as np
 import pytest
 
-from autosample_tf import lightgcn_format
+from autosample_tf import formats, lightgcn_format
 from autosample_tf.errors import InputError
-from autosample_tf.formats import read
 from autosample_tf.lightgcn_format import parse
 from autosample_tf.splits import hold_out
+from autosample_tf.table_options import TableOptions
 
 MARK = b"\xef\xbb\xbf"
+
+
+def read(path, *, seed=0, name=None, **options):
+    return formats.read(path, TableOptions(**options), seed=seed, name=name)
 
 
 def pairs_of(dataset, split):
@@ -284,7 +288,7 @@ class TestTable:
 
     def test_the_split_is_hold_outs(self, write_table):
         rows = [(f"u{user}", f"i{user * item % 17}") for user in range(9) for item in range(12)]
-        dataset = read(write_table(table_text(rows)), test_fraction=0.4, seed=3)
+        dataset = read(write_table(table_text(rows)), split_by="random:fraction=0.4", seed=3)
         train, test = hold_out(dataset.train.union(dataset.test), 0.4, seed=3)
         assert np.array_equal(dataset.train.keys, train.keys)
         assert np.array_equal(dataset.test.keys, test.keys)
@@ -367,7 +371,7 @@ class TestTable:
 
     def test_a_fraction_out_of_range_is_refused(self, write_table):
         path = write_table(table_text(ROWS))
-        assert "received 1.5" in refusal(path, test_fraction=1.5)
+        assert "received 1.5" in refusal(path, split_by="random:fraction=1.5")
 
 
 HEAD = ("user", "item", "rating")
@@ -453,7 +457,7 @@ class TestLabels:
     def test_no_positive_at_all_is_refused_with_the_highest_label(self, write_table):
         path = write_table(table_text(RATED, HEAD))
         message = refusal(path, label_column="rating", positive_from=5.5)
-        assert f"at least 5.5, a positive's, in column 'rating' of {path}; received at most 5" in (
+        assert "at least 5.5, a positive's, in column 'rating' of table; received at most 5" in (
             message
         )
         assert "Lower --positive-from" in message
@@ -500,10 +504,10 @@ def test_nothing_at_the_path_is_refused(tmp_path):
     assert f"received {str(path)!r}, where there is nothing" in refusal(path)
 
 
-@pytest.mark.parametrize("name", ["data.txt", "data", "data.parquet"])
+@pytest.mark.parametrize("name", ["data.txt", "data", "data.xlsx", "data.gz"])
 def test_an_unknown_extension_is_refused_with_the_known(write_table, name):
     message = refusal(write_table("x", name))
-    assert f"{name!r}. Known: .csv, .inter, .tsv." in message
+    assert f"{name!r}. Known: .csv, .inter, .jsonl, .ndjson, .parquet, .tsv." in message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,124 @@
+"""Ids of any type as text in one order, and each row's place among them.
+
+In ascending order where all are integers, else by code point: the order of a catalogue
+depends on which ids there are, and on nothing else. pyarrow does the work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow
+
+LONGEST_ID = 1024  # characters; ids are kept as wide as the longest of them
+_INT64_INTEGER = "^-?[0-9]{1,18}$"
+_INTEGER = "^-?[0-9]{1,100}$"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unusable:
+    """The first id that cannot be used.
+
+    Attributes:
+      row: where it stands, the first row being 0.
+      reason: what it is instead of an id.
+    """
+
+    row: int
+    reason: str
+
+
+def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndarray] | Unusable:
+    """The different ids of some columns, and the place of each row's among them.
+
+    Args:
+      columns: one after the other, of any types that can be cast to text.
+
+    Returns:
+      [num_ids] str and [num_rows] int32; or what keeps them from being ids.
+
+    Raises:
+      pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError: for a type without a text.
+    """
+    import pyarrow
+
+    chunks = [chunk for column in columns for chunk in _as_dictionaries(column)]
+    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    whole = pyarrow.chunked_array(chunks, type=text)
+    if whole.null_count:
+        return Unusable(_first_null(chunks), "an empty one")
+    unified = whole.unify_dictionaries().chunks
+    if not unified:
+        return np.zeros(0, np.str_), np.zeros(0, np.int32)
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in unified])
+    values = unified[0].dictionary
+    values.validate(full=True)  # that its bytes are UTF-8, which not every format has checked
+    if (unusable := _unusable(values, codes)) is not None:
+        return unusable
+    order = _order(values)
+    is_used = np.bincount(codes, minlength=len(values)) > 0  # categories may have no row
+    order = order[is_used[order]]
+    places = np.zeros(len(values), np.int32)
+    places[order] = np.arange(len(order), dtype=np.int32)
+    ids = values.take(pyarrow.array(order)).to_numpy(zero_copy_only=False)
+    return ids.astype(np.str_), places[codes]
+
+
+def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
+    """The column's chunks, each as int32 indices into a dictionary of text."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    if pyarrow.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)  # no id, as pandas has it
+    if not pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    elif any(chunk.dictionary.null_count for chunk in column.chunks):
+        column = column.cast(column.type.value_type).dictionary_encode()
+    return [
+        pyarrow.DictionaryArray.from_arrays(
+            chunk.indices.cast(pyarrow.int32()), chunk.dictionary.cast(pyarrow.string())
+        )
+        for chunk in column.chunks
+    ]
+
+
+def _first_null(chunks: Sequence[pyarrow.DictionaryArray]) -> int:
+    is_null = [chunk.is_null().to_numpy(zero_copy_only=False) for chunk in chunks]
+    return int(np.argmax(np.concatenate(is_null)))
+
+
+def _unusable(values: pyarrow.Array, codes: np.ndarray) -> Unusable | None:
+    """The first row whose id is nothing but spaces, has a NUL, or is too long."""
+    import pyarrow.compute as pc
+
+    reasons = {
+        "an empty one": pc.equal(pc.utf8_trim_whitespace(values), ""),
+        "one with a NUL character": pc.match_substring(values, "\0"),
+        f"one of more than {LONGEST_ID} characters": pc.greater(pc.utf8_length(values), LONGEST_ID),
+    }
+    for reason, mask in reasons.items():
+        is_unusable = mask.to_numpy(zero_copy_only=False)
+        if is_unusable.any() and (in_rows := is_unusable[codes]).any():
+            return Unusable(int(np.argmax(in_rows)), reason)
+    return None
+
+
+def _order(values: pyarrow.Array) -> np.ndarray:
+    """The permutation that sorts the ids; `7` and `007`, which are two, by their text."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    by_text = pc.sort_indices(values).to_numpy()
+    if pc.all(pc.match_substring_regex(values, _INT64_INTEGER)).as_py():
+        numbers = values.cast(pyarrow.int64()).to_numpy()
+        return by_text[np.argsort(numbers[by_text], kind="stable")]
+    if pc.all(pc.match_substring_regex(values, _INTEGER)).as_py():
+        texts = values.to_pylist()
+        return np.array(sorted(by_text.tolist(), key=lambda place: int(texts[place])))
+    return by_text

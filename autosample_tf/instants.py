@@ -1,0 +1,47 @@
+"""A moment as people write it: a date in ISO 8601, or Unix seconds."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timezone
+
+from autosample_tf.errors import expected
+
+
+def parse_instant(text: str | float, name: str) -> float:
+    """The Unix seconds of a moment; a date without a zone is in UTC.
+
+    Args:
+      text: such as `2020-01-31`, `2020-01-31T12:00:00Z` or `1580428800`.
+      name: the option that it was given for.
+
+    Raises:
+      InputError: if it is neither.
+    """
+    for parse in (float, _from_iso):
+        try:
+            seconds = parse(str(text).strip())
+        except (ValueError, OverflowError):
+            continue
+        if math.isfinite(seconds):
+            return seconds
+    raise expected(
+        f"a date in ISO 8601 or Unix seconds as {name}",
+        received=repr(text),
+        remedy="Write for example 2020-01-31.",
+    )
+
+
+def format_instant(seconds: float) -> str:
+    """A moment in ISO 8601, to the second; what no calendar has as Unix seconds."""
+    try:
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds:.0f}"
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _from_iso(text: str) -> float:
+    # Python 3.10 reads no `Z`.
+    moment = datetime.fromisoformat(text[:-1] + "+00:00" if text[-1:] in "zZ" else text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -1,0 +1,63 @@
+"""Ids as text in one order, from columns of any type."""
+
+from __future__ import annotations
+
+import pyarrow
+import pytest
+
+from autosample_tf.identifiers import LONGEST_ID, Unusable, encode
+
+
+def encoded(*columns: pyarrow.Array) -> tuple[list[str], list[int]]:
+    ids, codes = encode([pyarrow.chunked_array([column]) for column in columns])
+    return ids.tolist(), codes.tolist()
+
+
+@pytest.mark.parametrize(
+    ("column", "ids"),
+    [
+        (pyarrow.array([10, 9, 10, -3]), ["-3", "9", "10"]),
+        (pyarrow.array(["10", "9", "007", "7"]), ["007", "7", "9", "10"]),
+        (pyarrow.array(["10", "9", "1" * 40]), ["9", "10", "1" * 40]),
+        (pyarrow.array(["10", "9", "x"]), ["10", "9", "x"]),
+        (pyarrow.array(["é", "z", "\U0001f600", "\uffff"]), ["z", "é", "\uffff", "\U0001f600"]),
+        (pyarrow.array(["b", "a", "b"]).dictionary_encode(), ["a", "b"]),
+        (pyarrow.DictionaryArray.from_arrays([2, 0], ["b", "unused", "a"]), ["a", "b"]),
+        (pyarrow.array([7.0, 0.5]), ["0.5", "7"]),
+        (pyarrow.array([True, False]), ["false", "true"]),
+        (pyarrow.array([b"b", b"a"]), ["a", "b"]),
+        (pyarrow.array([2**63], pyarrow.uint64()), ["9223372036854775808"]),
+    ],
+)
+def test_ids_of_a_type(column: pyarrow.Array, ids: list[str]) -> None:
+    found, codes = encoded(column)
+    assert found == ids
+    text = column.cast(pyarrow.string()).to_pylist()
+    assert [found[code] for code in codes] == text
+
+
+def test_columns_of_different_types_have_the_same_ids() -> None:
+    ids, codes = encoded(pyarrow.array([2, 1]), pyarrow.array(["1", "2", "3"]))
+    assert ids == ["1", "2", "3"]
+    assert codes == [1, 0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("column", "unusable"),
+    [
+        (["a", None, ""], Unusable(1, "an empty one")),
+        (["a", " \t", ""], Unusable(1, "an empty one")),
+        (["a", "b\0"], Unusable(1, "one with a NUL character")),
+        (["a", "a", "x" * (LONGEST_ID + 1)], Unusable(2, f"one of more than {LONGEST_ID} charac")),
+    ],
+)
+def test_what_is_no_id_is_told_with_its_row(column: list, unusable: Unusable) -> None:
+    for array in (pyarrow.array(column), pyarrow.array(column).dictionary_encode()):
+        found = encode([pyarrow.chunked_array([array])])
+        assert found.row == unusable.row
+        assert found.reason.startswith(unusable.reason)
+
+
+def test_bytes_that_are_no_text_are_no_ids() -> None:
+    with pytest.raises(pyarrow.ArrowInvalid):
+        encode([pyarrow.chunked_array([pyarrow.array([b"\xff"])])])
