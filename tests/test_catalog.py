@@ -199,7 +199,7 @@ def test_a_known_table_is_split_here_and_has_labels(tmp_path, monkeypatch):
     known = dataclasses.replace(TINY, name="ml-100k", files={"ml.inter": File(30, (md5(table),))})
     monkeypatch.setattr(catalog, "facts", lambda name: known)
     write_files(tmp_path / "ml-100k", {"ml.inter": table})
-    dataset = load("ml-100k", data_dir=tmp_path, test_fraction=0.5)
+    dataset = load("ml-100k", data_dir=tmp_path, split_by="random:fraction=0.5")
     assert dataset.name == "ml-100k"
     assert (dataset.train.num_pairs, dataset.test.num_pairs) == (15, 15)
     dataset = load("ml-100k", data_dir=tmp_path, label_column="rating", positive_from=4)
