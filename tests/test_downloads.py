@@ -7,7 +7,6 @@ import hashlib
 import random
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from misbehaving_server import (
     dripping,
     elsewhere,
     promising,
-    serving,
     stalling,
     status,
     whole,
@@ -30,12 +28,6 @@ from autosample_tf.errors import InputError
 BODY = random.Random(0).randbytes(300_000)
 KNOWN = {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
 QUICK = dataclasses.replace(PATIENCE, tries=3, pause=0.01, longest_pause=0.05, stall=0.3)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
