@@ -22,7 +22,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.fetch import fetch
 from autosample_tf.published import Facts, checked_folder
 
-QUICK = dataclasses.replace(PATIENCE, tries=2, pause=0.01, stall=0.5)
+QUICK = dataclasses.replace(PATIENCE, tries=2, pause=0.01)
 
 
 @pytest.fixture
