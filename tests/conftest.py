@@ -96,10 +96,11 @@ def whole_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A local HTTP server that answers as the test has it."""
     from misbehaving_server import serving
 
+    monkeypatch.setenv("NO_PROXY", "*")
     with serving() as running:
         yield running
 
