@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from misbehaving_server import Server
 
 TEST_DATA_VARIABLE = "AUTOSAMPLE_TF_TEST_DATA"
 os.environ["AUTOSAMPLE_TF_CACHE"] = "off"  # files are read, in subprocesses too
@@ -91,6 +94,16 @@ def whole_run(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run_dir = tmp_path_factory.mktemp("whole") / "run"
     autosample_tf.search(str(small_data), WHOLE, run_dir=run_dir)
     return run_dir
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A local HTTP server that answers as the test has it."""
+    from misbehaving_server import serving
+
+    monkeypatch.setenv("NO_PROXY", "*")
+    with serving() as running:
+        yield running
 
 
 class Outcome(NamedTuple):

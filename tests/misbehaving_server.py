@@ -131,7 +131,7 @@ def stalling(body: bytes, sent: int) -> Answer:
     def answer(request: Request) -> None:
         request.start(200, Content_Length=len(body))
         request.wfile.write(body[:sent])
-        request.server.over.wait(20)
+        request.server.over.wait(60)
 
     return answer
 

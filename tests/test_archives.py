@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
 import tarfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from archive_files import write_tar, write_zip
 
 from autosample_tf import archives
 from autosample_tf.archives import unpack
@@ -21,26 +20,6 @@ from autosample_tf.errors import InputError
 
 NAMES = ("train.txt", "test.txt")
 FILES = {"data/train.txt": b"0 1\n", "data/test.txt": b"0 2\n", "data/readme": b"hello"}
-
-Make = Callable[..., Path]
-
-
-def write_zip(path: Path, members: list[tuple[str, bytes]], mode: int = 0) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.external_attr = mode << 16
-            archive.writestr(info, content)
-
-
-def write_tar(path: Path, members: list[tuple[str, bytes]], kind: bytes = tarfile.REGTYPE) -> None:
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/hostname"
-            info.size = len(content) if kind == tarfile.REGTYPE else 0
-            archive.addfile(info, io.BytesIO(content))
 
 
 @pytest.fixture

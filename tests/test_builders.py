@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 import tensorflow_datasets as tfds
-from misbehaving_server import Server, serving, whole
+from misbehaving_server import Server, whole
 from published_files import FILES, TINY, at_addresses, md5, write_files
 
 import autosample_tf.datasets  # registers them
@@ -68,12 +67,6 @@ TestLastfmLightgcn = tfds_tests("lastfm-lightgcn")
 TestMl100k = tfds_tests("ml-100k")
 TestMl1mM1 = tfds_tests("ml-1m-m1")
 TestYelp2018 = tfds_tests("yelp2018")
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import dataclasses
 import hashlib
 import random
 import socket
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,25 +15,19 @@ from misbehaving_server import (
     dripping,
     elsewhere,
     promising,
-    serving,
     stalling,
     status,
     whole,
     without_ranges,
 )
 
-from autosample_tf.downloads import PATIENCE, download
+from autosample_tf.downloads import PATIENCE, Patience, download
 from autosample_tf.errors import InputError
 
 BODY = random.Random(0).randbytes(300_000)
 KNOWN = {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
-QUICK = dataclasses.replace(PATIENCE, tries=3, pause=0.01, longest_pause=0.05, stall=0.3)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
+QUICK = dataclasses.replace(PATIENCE, tries=3, pause=0.01, longest_pause=0.05)
+IMPATIENT = dataclasses.replace(QUICK, tries=20, stall=0.3)  # a busy machine may stall, too
 
 
 @pytest.fixture
@@ -47,10 +39,10 @@ def part(path: Path) -> Path:
     return path.with_name("file.part")
 
 
-def refusal(url: str, path: Path, **known: object) -> str:
+def refusal(url: str, path: Path, *, patience: Patience = QUICK, **known: object) -> str:
     """The one line with which a download ends, which leaves no file."""
     with pytest.raises(InputError) as raised:
-        download(url, path, patience=QUICK, **known)
+        download(url, path, patience=patience, **known)
     assert not path.exists()
     assert "\n" not in str(raised.value)
     return str(raised.value)
@@ -126,22 +118,22 @@ def test_a_part_of_another_file_is_left_behind(server: Server, path: Path, left:
 
 
 def test_a_stall_ends_and_is_tried_again(server: Server, path: Path) -> None:
-    began = time.monotonic()
-    download(server.url("/a", stalling(BODY, 1000), whole(BODY)), path, **KNOWN, patience=QUICK)
+    url = server.url("/a", stalling(BODY, 1000), whole(BODY))
+    download(url, path, **KNOWN, patience=IMPATIENT)
     assert path.read_bytes() == BODY
-    assert ranges(server) == [None, "bytes=1000-"]
-    assert time.monotonic() - began < 5
+    assert ranges(server)[:2] == [None, "bytes=1000-"]
 
 
 def test_a_stall_before_the_first_byte_ends(server: Server, path: Path) -> None:
-    url = server.url("/a", lambda request: request.server.over.wait(20), whole(BODY))
-    download(url, path, **KNOWN, patience=QUICK)
+    url = server.url("/a", lambda request: request.server.over.wait(60), whole(BODY))
+    download(url, path, **KNOWN, patience=IMPATIENT)
     assert path.read_bytes() == BODY
 
 
 def test_dripping_is_a_stall(server: Server, path: Path) -> None:
-    message = refusal(server.url("/a", dripping(BODY, 0.02)), path, **KNOWN)
-    assert "bytes in 0.3 seconds" in message
+    patience = dataclasses.replace(IMPATIENT, tries=1, stall=3)
+    message = refusal(server.url("/a", dripping(BODY, 0.02)), path, **KNOWN, patience=patience)
+    assert "bytes in 3 seconds" in message
 
 
 def test_redirects_are_followed(server: Server, path: Path) -> None:
@@ -261,10 +253,11 @@ def test_a_closed_port_is_tried_again_and_told(path: Path) -> None:
     assert "at the last of 3 tries; 0 bytes" in message
 
 
-def test_an_unknown_host_is_refused_at_once(path: Path) -> None:
-    began = time.monotonic()
+def test_an_unknown_host_is_refused_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("autosample_tf.downloads.time.sleep", pauses.append)
     assert "no network, or no such host" in refusal("http://nowhere.invalid/a", path, **KNOWN)
-    assert time.monotonic() - began < 5
+    assert not pauses
 
 
 def test_a_body_that_claims_to_be_zipped_is_taken_for_what_it_is(

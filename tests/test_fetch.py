@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archive_files import write_tar, write_zip
 from filelock import FileLock
-from misbehaving_server import Server, cut_off, serving, stalling, status, whole
+from misbehaving_server import Server, cut_off, stalling, status, whole
 from published_files import FILES, TINY, at_addresses, md5, write_files
-from test_archives import write_tar, write_zip
 
 from autosample_tf import catalog, published
 from autosample_tf.downloads import PATIENCE
@@ -23,13 +22,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.fetch import fetch
 from autosample_tf.published import Facts, checked_folder
 
-QUICK = dataclasses.replace(PATIENCE, tries=2, pause=0.01, stall=0.5)
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
+QUICK = dataclasses.replace(PATIENCE, tries=2, pause=0.01)
 
 
 @pytest.fixture

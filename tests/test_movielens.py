@@ -6,11 +6,11 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from misbehaving_server import Server, serving, whole
+from misbehaving_server import Server, whole
 from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.structured.movielens import Movielens, MovieLensConfig
@@ -43,12 +43,6 @@ def archive_of(ratings: list[Rating]) -> bytes:
         for name, lines in files.items():
             archive.writestr(f"ml-100k/{name}", "\n".join(lines) + "\n")
     return out.getvalue()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_facts_are_well_formed(name: str) -> None:
     urls = [own.url for own in known.addresses.values()]
     urls += [known.archive] if known.archive else []
     for url in urls:  # of a commit: what lies there cannot change
-        assert re.fullmatch(r"https://raw\.githubusercontent\.com/[\w./-]+", url)
+        assert re.fullmatch(r"https://(raw\.githubusercontent|github)\.com/[\w./-]+", url)
         assert re.search("/[0-9a-f]{40}/", url)
         assert url.split("/")[4] in known.source
 
