@@ -33,7 +33,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.models.contract import State
+from autosample_tf.models.contract import State, layer_width
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
@@ -126,7 +126,8 @@ class AutoSample(tfrs.Model):
         if objective == "validation":
             self._signal = ValidationSignal(model, validation, self._loss)
         for sampler in self.samplers:
-            sampler.build(Feedback(train, given), model.dim)
+            dim = layer_width(model) if sampler.layer_by_layer else model.dim
+            sampler.build(Feedback(train, given), dim)
         self.logits = tf.Variable(
             _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
         )
@@ -266,7 +267,7 @@ class AutoSample(tfrs.Model):
           samplers' losses [batch, active]; and the loss.
         """
         with tf.GradientTape() as tape:
-            state = self.model.propagate()
+            state = self.model.propagate(self._draws(data))
         told: SampledBatch | Answers
         if self.jit:
             found = self._compiled(state, data)
@@ -285,7 +286,7 @@ class AutoSample(tfrs.Model):
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
         """The loss as XLA computes it: whether it can is what one learns from it."""
-        return self._compiled(self.model.propagate(), data).loss
+        return self._compiled(self.model.propagate(self._draws(data)), data).loss
 
     def _compiled(self, state: State, data: dict[str, tf.Tensor]) -> Dense:
         """The dense part under XLA."""
@@ -323,12 +324,11 @@ class AutoSample(tfrs.Model):
           data: the batch.
           state: what the model propagated; None: it does so here.
         """
-        state = self.model.propagate() if state is None else state
+        state = self.model.propagate(self._draws(data)) if state is None else state
         return sample_batch(self.model, state, self.active_samplers, data, self._step(data))
 
     def _step(self, data: dict[str, tf.Tensor]) -> Step:
-        positions = data["position"]
-        draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
+        draws = self._draws(data)
         return Step(
             self._positives,
             draws,
@@ -336,6 +336,10 @@ class AutoSample(tfrs.Model):
             self._loss,
             self._users_per_pool,
         )
+
+    def _draws(self, data: dict[str, tf.Tensor]) -> Draws:
+        positions = data["position"]
+        return Draws(self.seed, positions, global_rows(positions.shape[0]))
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
         if not self._total_steps:
