@@ -21,6 +21,7 @@ _HOMES = {
     "Interactions": "autosample_tf.interactions",
     "LightGCN": "autosample_tf.models",
     "MF": "autosample_tf.models",
+    "NGCF": "autosample_tf.models",
     "Settings": "autosample_tf.settings",
     "compare": "autosample_tf.comparison",
     "evaluate": "autosample_tf.training",

@@ -24,7 +24,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.models.contract import State
+from autosample_tf.models.contract import State, layer_width
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
@@ -116,7 +116,8 @@ class AutoSample(tfrs.Model):
         self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
         for sampler in self.samplers:
-            sampler.build(Feedback(train, given), model.dim)
+            dim = layer_width(model) if sampler.layer_by_layer else model.dim
+            sampler.build(Feedback(train, given), dim)
         self.logits = tf.Variable(
             _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
         )
@@ -259,7 +260,7 @@ class AutoSample(tfrs.Model):
           samplers' losses [batch, active]; and the loss.
         """
         with tf.GradientTape() as tape:
-            state = self.model.propagate()
+            state = self.model.propagate(self._draws(data))
         told: SampledBatch | Answers
         if self.jit:
             found = self._compiled(state, data)
@@ -278,7 +279,7 @@ class AutoSample(tfrs.Model):
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
         """The loss as XLA computes it: whether it can is what one learns from it."""
-        return self._compiled(self.model.propagate(), data).loss
+        return self._compiled(self.model.propagate(self._draws(data)), data).loss
 
     def _compiled(self, state: State, data: dict[str, tf.Tensor]) -> Dense:
         """The dense part under XLA."""
@@ -316,12 +317,11 @@ class AutoSample(tfrs.Model):
           data: the batch.
           state: what the model propagated; None: it does so here.
         """
-        state = self.model.propagate() if state is None else state
+        state = self.model.propagate(self._draws(data)) if state is None else state
         return sample_batch(self.model, state, self.active_samplers, data, self._step(data))
 
     def _step(self, data: dict[str, tf.Tensor]) -> Step:
-        positions = data["position"]
-        draws = Draws(self.seed, positions, global_rows(positions.shape[0]))
+        draws = self._draws(data)
         return Step(
             self._positives,
             draws,
@@ -329,6 +329,10 @@ class AutoSample(tfrs.Model):
             self._loss,
             self._users_per_pool,
         )
+
+    def _draws(self, data: dict[str, tf.Tensor]) -> Draws:
+        positions = data["position"]
+        return Draws(self.seed, positions, global_rows(positions.shape[0]))
 
     def _progress(self, step: tf.Tensor) -> tf.Tensor:
         if not self._total_steps:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -59,6 +61,21 @@ class Draws:
     def shared_integers(self, stream: str, n: int, below: int) -> tf.Tensor:
         """[n] int32, uniform in [0, below): the same for every row of the step."""
         return self._integers(stream, [n], below)
+
+    def shared_chances(self, stream: str, shape: Sequence[int], probability: float) -> tf.Tensor:
+        """[*shape] bool, each true with a probability: the same numbers on every replica.
+
+        Of 16 bits each, half of what numbers of their own would cost.
+
+        Args:
+          stream: equal streams give equal numbers.
+          shape: of the result.
+          probability: in [0, 1), taken to the nearest 2^-16.
+        """
+        count = math.prod(shape)
+        pairs = tf.bitcast(self._bits(stream, [-(-count // 2)], tf.int32), tf.int16)  # [n, 2]
+        halves = tf.reshape(tf.reshape(pairs, [-1])[:count], shape)  # uniform in [-2^15, 2^15)
+        return halves < round((2 * probability - 1) * 2**15)
 
     def _rows(self, drawn: tf.Tensor, block: int = 1) -> tf.Tensor:
         """This replica's rows of what was drawn for the global batch, once a block."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from autosample_tf.errors import expected, unknown
 
-MODEL_NAMES = ("lightgcn", "mf")
+MODEL_NAMES = ("lightgcn", "mf", "ngcf")
 LOSSES = ("bce", "bpr", "ccl", "hinge", "in-batch-softmax", "sampled-softmax")
 STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
 OBJECTIVES = ("branches", *STEP_OBJECTIVES)
@@ -36,6 +36,7 @@ STANDARD_SET = (
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+    "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
 # are means of standardized numbers, some tenths apart where one sampler is clearly better.

@@ -15,9 +15,14 @@ from worlds import Batch, to_dense
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.interactions import Interactions
+from autosample_tf.models import NGCF
 from autosample_tf.samplers import Context, Negatives, Sampler
 
-# The step's layers [num_layers, nodes, dim], users and positives [batch] as nodes, to the
+# Layer 0's rows, users above items, to all layers as they are read: [num_layers, nodes, width].
+Propagation = Callable[[np.ndarray], np.ndarray]
+# Layers [..., num_layers, width] to representations [..., dim].
+Combination = Callable[[np.ndarray], np.ndarray]
+# The step's layers [num_layers, nodes, width], users and positives [batch] as nodes, to the
 # negatives' representations [batch, n, dim].
 Synthesis = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 # The same arguments, to the loss that a sampler trains for itself.
@@ -52,7 +57,7 @@ class Drawn:
 def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
     """What the samplers answer on this batch."""
     sampled = autosample.sample(batch)
-    first_item = autosample.model.num_users
+    first_item, combine = autosample.model.num_users, combination_of(autosample.model)
     drawn = []
     for sampler, negatives in zip(autosample.active_samplers, sampled.negatives, strict=True):
         scale = np.ones(len(batch["user"])) if negatives.scale is None else negatives.scale
@@ -64,15 +69,19 @@ def draw(autosample: AutoSample, batch: Batch) -> list[Drawn]:
                 log_q=np.zeros(negatives.items.shape)
                 if negatives.log_q is None
                 else negatives.log_q.numpy().astype(float),
-                synthesis=synthesis_of(sampler, sampled.context, negatives, first_item),
-                auxiliary=auxiliary_of(sampler, sampled.context, negatives, first_item),
+                synthesis=synthesis_of(sampler, sampled.context, negatives, first_item, combine),
+                auxiliary=auxiliary_of(sampler, sampled.context, negatives, first_item, combine),
             )
         )
     return drawn
 
 
 def synthesis_of(
-    sampler: Sampler, context: Context, negatives: Negatives, first_item: int
+    sampler: Sampler,
+    context: Context,
+    negatives: Negatives,
+    first_item: int,
+    combine: Combination,
 ) -> Synthesis | None:
     """How the sampler's negatives follow from the layers, on what it drew."""
     if negatives.embeddings is None:
@@ -81,7 +90,7 @@ def synthesis_of(
         chosen = chosen_by_dens(sampler, context) + first_item
 
         def raw(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
-            return layers[np.arange(chosen.shape[1]), chosen].mean(axis=1)[:, None]
+            return combine(layers[np.arange(chosen.shape[1]), chosen])[:, None]
 
         return raw
     hardest = hardest_by_hand(sampler.pool, context) + first_item  # [batch, layers]
@@ -91,22 +100,27 @@ def synthesis_of(
 
         def mixed(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
             p = layers[:, positives].transpose(1, 0, 2)
-            return (share * p + (1 - share) * layers[layer, hardest]).mean(axis=1)[:, None]
+            return combine(share * p + (1 - share) * layers[layer, hardest])[:, None]
 
         return mixed
     assert sampler.card.name == "dins"
 
     def by_dimension(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> np.ndarray:
         p, h = layers[:, positives].transpose(1, 0, 2), layers[layer, hardest]
-        q = layers.mean(axis=0)[users][:, None]
+        u = layers[:, users].transpose(1, 0, 2)
+        q = combine(u).reshape(len(u), -1, u.shape[2])  # layer by layer, or one for all
         up, down = np.exp(q * h), sampler.alpha * np.exp(q * p)
-        return ((down * p + up * h) / (up + down)).mean(axis=1)[:, None]
+        return combine((down * p + up * h) / (up + down))[:, None]
 
     return by_dimension
 
 
 def auxiliary_of(
-    sampler: Sampler, context: Context, negatives: Negatives, first_item: int
+    sampler: Sampler,
+    context: Context,
+    negatives: Negatives,
+    first_item: int,
+    combine: Combination,
 ) -> Auxiliary:
     """How the sampler's own loss follows from the layers, on what it drew."""
     if negatives.auxiliary_loss is None or sampler.card.name != "dens":
@@ -119,7 +133,7 @@ def auxiliary_of(
     def contrast(layers: np.ndarray, users: np.ndarray, positives: np.ndarray) -> float:
         u, p = (layers[:, nodes].transpose(1, 0, 2) for nodes in (users, positives))
         n = layers[np.arange(len(layers)), chosen]
-        losses = dens_losses(gates, u, p, n)
+        losses = dens_losses(gates, u, p, n, combine)
         return sampler.gamma * float(counts @ losses) / len(users)
 
     return contrast
@@ -143,12 +157,30 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def dens_losses(gates: Gates, u: np.ndarray, p: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """The contrastive loss [batch] of users, positives, negatives [batch, layers, dim]."""
+def mean_of_layers(layers: np.ndarray) -> np.ndarray:
+    return layers.mean(axis=-2)
+
+
+def side_by_side(layers: np.ndarray) -> np.ndarray:
+    return layers.reshape(*layers.shape[:-2], -1)
+
+
+def combination_of(model: object) -> Combination:
+    return side_by_side if isinstance(model, NGCF) else mean_of_layers
+
+
+def dens_losses(
+    gates: Gates,
+    u: np.ndarray,
+    p: np.ndarray,
+    n: np.ndarray,
+    combine: Combination = mean_of_layers,
+) -> np.ndarray:
+    """The contrastive loss [batch] of users, positives, negatives [batch, layers, width]."""
     p_r = p * sigmoid(gates["item"](p) + gates["user"](u))
     n_r = n * sigmoid(gates["negative"](n) + gates["positive"](p_r))
     parts = {"p_r": p_r, "p_ir": p - p_r, "n_r": n_r, "n_ir": n - n_r}
-    s = {name: (u.mean(axis=1) * x.mean(axis=1)).sum(axis=1) for name, x in parts.items()}
+    s = {name: (combine(u) * combine(x)).sum(axis=1) for name, x in parts.items()}
     pairs = [("p_ir", "p_r"), ("n_r", "n_ir"), ("n_r", "p_r"), ("p_ir", "n_ir")]
     return sum(softplus(s[low] - s[high]) for low, high in pairs) / 4
 
@@ -176,15 +208,17 @@ def hardest_by_hand(pool: int, context: Context) -> np.ndarray:
     items, allowed = context.pool.items.numpy()[:, :pool], context.pool.allowed.numpy()[:, :pool]
     layers, users = context.layers().embed(items).numpy(), context.user_embeddings.numpy()
     best = np.zeros((len(items), layers.shape[2]), int)
+    queries = users.reshape(len(items), -1, layers.shape[3])  # layer by layer, or one for all
+    queries = np.broadcast_to(queries, (len(items), *layers.shape[2:]))
     for b in range(len(items)):
         for layer in range(layers.shape[2]):
-            scores = np.where(allowed[b], layers[b, :, layer] @ users[b], -np.inf)
+            scores = np.where(allowed[b], layers[b, :, layer] @ queries[b, layer], -np.inf)
             best[b, layer] = items[b, scores.argmax()]
     return best
 
 
 def parameters(model: object) -> np.ndarray:
-    """Users above items, [num_users + num_items, dim] float64."""
+    """The tables, users above items: [num_users + num_items, width] float64."""
     return np.concatenate([model.user_table.numpy(), model.item_table.numpy()]).astype(float)
 
 
@@ -201,6 +235,34 @@ def powers_of_adjacency(train: Interactions, layers: int) -> np.ndarray:
     scale = np.divide(1.0, np.sqrt(degrees), out=np.zeros_like(degrees), where=degrees > 0)
     adjacency = scale[:, None] * links * scale[None, :]
     return np.stack([np.linalg.matrix_power(adjacency, layer) for layer in range(layers + 1)])
+
+
+def propagation_of(model: object, train: Interactions) -> Propagation:
+    """Of the model's kind, with the matrices that it has."""
+    if isinstance(model, NGCF):
+        pairs = zip(model.sum_kernels, model.product_kernels, strict=True)
+        kernels = [tuple(kernel.numpy().astype(float) for kernel in pair) for pair in pairs]
+        return bi_interactions(train, kernels)
+    powers = powers_of_adjacency(train, getattr(model, "num_layers", 0))
+    return lambda rows0: powers @ rows0
+
+
+def bi_interactions(
+    train: Interactions, kernels: list[tuple[np.ndarray, np.ndarray]]
+) -> Propagation:
+    """NGCF's layers, each but the 0th scaled to length 1; `kernels` are each layer's two."""
+    adjacency = powers_of_adjacency(train, 1)[1]
+
+    def propagate(rows0: np.ndarray) -> np.ndarray:
+        layers, own = [rows0], rows0
+        for of_sum, of_product in kernels:
+            received = adjacency @ own
+            own = (received + own) @ of_sum + (received * own) @ of_product
+            own = np.where(own > 0, own, 0.2 * own)
+            layers.append(own / np.linalg.norm(own, axis=1, keepdims=True))
+        return np.stack(layers)
+
+    return propagate
 
 
 def shares_of(drawn: list[Drawn], weights: np.ndarray) -> np.ndarray:
@@ -230,7 +292,8 @@ class Step:
     """The mixture's loss as a function of layer 0's rows, worked out by hand.
 
     Attributes:
-      powers: `powers_of_adjacency`.
+      propagate: the model's layers.
+      combine: its representations.
       num_users: rows of users, above those of items.
       batch: as NumPy arrays.
       drawn: each sampler's negatives.
@@ -241,7 +304,8 @@ class Step:
       cosine: whether it is of cosines instead of inner products.
     """
 
-    powers: np.ndarray
+    propagate: Propagation
+    combine: Combination
     num_users: int
     batch: dict[str, np.ndarray]
     drawn: list[Drawn]
@@ -258,8 +322,8 @@ class Step:
     def loss(self, rows0: np.ndarray) -> float:
         """The mean over real pairs that have a negative of loss and norms, and the samplers'
         own losses, weighted by the mixture."""
-        layers = self.powers @ rows0  # [layers, nodes, dim]
-        rows = layers.mean(axis=0)
+        layers = self.propagate(rows0)  # [layers, nodes, width]
+        rows = self.combine(layers.transpose(1, 0, 2))
         users, positives = self.batch["user"], self.batch["positive"] + self.num_users
         u, p = rows[users], rows[positives]
         negatives = [

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from step_oracle import Step, draw, parameters, powers_of_adjacency, shares_of
+from step_oracle import Step, combination_of, draw, parameters, propagation_of, shares_of
 from worlds import (
     ALL_BUT_ONE,
     NUM_USERS,
@@ -32,7 +32,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
 
-MODELS = ["mf", "lightgcn"]
+MODELS = ["mf", "lightgcn", "ngcf"]
 MIXINGS = ["loss", "instance"]
 SAMPLER_SETS = [[spec] for spec in small_specs()] + [small_specs()]
 L2 = 0.1
@@ -76,10 +76,10 @@ def sgd(rate: float = 0.5) -> tf.keras.optimizers.Optimizer:
 
 def oracle_of(autosample: AutoSample, batch: Batch) -> Step:
     """The step by hand, on the samplers' answers to this batch."""
-    layers = getattr(autosample.model, "num_layers", 0)
-    mixture = autosample.weights_by_spec()
+    model, mixture = autosample.model, autosample.weights_by_spec()
     return Step(
-        powers=powers_of_adjacency(toy_train(), layers),
+        propagate=propagation_of(model, toy_train()),
+        combine=combination_of(model),
         num_users=NUM_USERS,
         batch={name: tensor.numpy() for name, tensor in batch.items()},
         drawn=draw(autosample, batch),

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from step_oracle import Step, draw, no_auxiliary, parameters, powers_of_adjacency
+from step_oracle import (
+    Step,
+    combination_of,
+    draw,
+    no_auxiliary,
+    parameters,
+    propagation_of,
+)
 from worlds import (
     NEWCOMER,
     NUM_USERS,
@@ -76,9 +83,10 @@ def logits_gradient(step: Step, rows0: np.ndarray, temperature: float) -> np.nda
 
 
 def oracle_of(autosample: AutoSample, batch: Batch) -> Step:
-    mixture = autosample.weights_by_spec()
+    model, mixture = autosample.model, autosample.weights_by_spec()
     return Step(
-        powers=powers_of_adjacency(toy_train(), getattr(autosample.model, "num_layers", 0)),
+        propagate=propagation_of(model, toy_train()),
+        combine=combination_of(model),
         num_users=NUM_USERS,
         batch={name: tensor.numpy() for name, tensor in batch.items()},
         drawn=draw(autosample, batch),

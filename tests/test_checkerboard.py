@@ -15,7 +15,7 @@ from worlds import from_dense, small_specs
 from autosample_tf.autosample import AutoSample
 from autosample_tf.evaluation import Ranker
 from autosample_tf.interactions import Interactions
-from autosample_tf.models import MF, Recommender, build_model
+from autosample_tf.models import MF, MODELS, Recommender, build_model
 from autosample_tf.pipeline import training_batches
 
 ONE_EACH = [[spec] for spec in small_specs(pool=32)]
@@ -60,7 +60,7 @@ def ranks_of(withheld: np.ndarray, model: Recommender, train: Interactions) -> n
     return columns + 1
 
 
-@pytest.mark.parametrize("kind", ["mf", "lightgcn"])
+@pytest.mark.parametrize("kind", MODELS)
 def test_before_training_the_withheld_item_seldom_comes_first(kind: str) -> None:
     train, withheld = checkerboard(40, 200)
     model = build_model(kind, train, dim=16, layers=2)
@@ -75,6 +75,14 @@ def test_the_withheld_item_comes_first_for_everybody(kind: str, samplers: list[s
     train, withheld = checkerboard(40, 200)
     model = build_model(kind, train, dim=16, layers=2)
     train_on(model, train, samplers, steps=120)
+    np.testing.assert_array_equal(ranks_of(withheld, model, train), np.ones(40))
+
+
+def test_the_withheld_item_comes_first_under_ngcf_too() -> None:
+    """Of its layers and dropout, whatever the sampler."""
+    train, withheld = checkerboard(40, 200)
+    model = build_model("ngcf", train, dim=16, layers=2)
+    train_on(model, train, small_specs(pool=32), steps=120)
     np.testing.assert_array_equal(ranks_of(withheld, model, train), np.ones(40))
 
 

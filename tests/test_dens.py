@@ -17,7 +17,6 @@ from worlds import NUM_USERS, WHOLE_CATALOGUE, context_of, toy_feedback, toy_mod
 
 from autosample_tf.errors import InputError
 from autosample_tf.samplers import Context, build_sampler
-from autosample_tf.samplers.contract import Layers
 from autosample_tf.samplers.dens import DENS
 
 MODELS = ["mf", "lightgcn"]
@@ -173,14 +172,6 @@ def test_gates_begin_as_pytorchs_do_and_alike() -> None:
     np.testing.assert_array_equal(first, second)
     assert len(np.unique(first)) == 4 * (16 + 4)
     assert 0.9 * 0.5 < np.abs(first).max() <= 0.5  # 1 / sqrt(4)
-
-
-def test_layers_of_another_width_are_refused() -> None:
-    step = context("mf")
-    own = step.layers()
-    narrow = Layers(own.users[..., :2], own.positives[..., :2], own.queries, own.embed, own.combine)
-    with pytest.raises(InputError, match="layers of 4 entries"):
-        built().sample(dataclasses.replace(step, layers=lambda: narrow))
 
 
 @pytest.mark.parametrize(

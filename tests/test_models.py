@@ -10,12 +10,28 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from step_oracle import powers_of_adjacency
-from worlds import NEWCOMER, NUM_ITEMS, NUM_USERS, from_dense, to_dense, toy_model, toy_train
+from worlds import (
+    ALL_BUT_ONE,
+    NEWCOMER,
+    NUM_ITEMS,
+    NUM_USERS,
+    WHOLE_CATALOGUE,
+    from_dense,
+    make_batch,
+    small_specs,
+    to_dense,
+    toy_feedback,
+    toy_model,
+    toy_train,
+)
 
+from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.models import MODELS, LightGCN, build_model
+from autosample_tf.pipeline import training_batches
 
-DIM = 4
+DIM = 4  # of layer 0; ngcf's representation has that of two layers more beside it
+DIMS = {"mf": DIM, "lightgcn": DIM, "ngcf": 3 * DIM}
 
 
 def ids(*shape: int, below: int, seed: int = 0) -> tf.Tensor:
@@ -30,6 +46,11 @@ def representations(model: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def tables(model: Any) -> list[np.ndarray]:
+    """Layer 0 of users and of items."""
+    return [model.user_table.numpy(), model.item_table.numpy()]
+
+
+def variables(model: Any) -> list[np.ndarray]:
     return [variable.numpy() for variable in model.trainable_variables]
 
 
@@ -37,7 +58,7 @@ def tables(model: Any) -> list[np.ndarray]:
 class TestContract:
     def test_sizes(self, kind: str) -> None:
         model = toy_model(kind)
-        assert (model.num_users, model.num_items, model.dim) == (NUM_USERS, NUM_ITEMS, DIM)
+        assert (model.num_users, model.num_items, model.dim) == (NUM_USERS, NUM_ITEMS, DIMS[kind])
 
     @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 5), (0,), (0, 4)])
     def test_ids_of_any_rank_are_rows(self, kind: str, shape: tuple[int, ...]) -> None:
@@ -49,8 +70,8 @@ class TestContract:
             (model.users(state, users), all_users, users),
             (model.items(state, items), all_items, items),
         ):
-            assert found.shape == (*shape, DIM)
-            np.testing.assert_array_equal(found, rows[chosen.numpy()])
+            assert found.shape == (*shape, model.dim)
+            np.testing.assert_allclose(found, rows[chosen.numpy()], atol=1e-6)
 
     def test_score_broadcasts(self, kind: str) -> None:
         model, state = toy_model(kind), toy_model(kind).propagate()
@@ -84,13 +105,13 @@ class TestContract:
     def test_blocks_of_users_have_items_of_their_own(self, kind: str) -> None:
         model = toy_model(kind)
         rng = np.random.default_rng(0)
-        users, items = (tf.constant(rng.normal(size=(3, n, DIM)), tf.float32) for n in (2, 5))
+        users, items = (tf.constant(rng.normal(size=(3, n, model.dim)), tf.float32) for n in (2, 5))
         scores = model.score_all(users, items)
         for block in range(3):
             expected = model.score_all(users[block], items[block])
             np.testing.assert_allclose(scores[block], expected, atol=1e-6)
 
-    def test_every_table_has_a_gradient(self, kind: str) -> None:
+    def test_every_variable_has_a_gradient(self, kind: str) -> None:
         model = toy_model(kind)
         with tf.GradientTape() as tape:
             value = tf.reduce_sum(model((ids(5, below=NUM_USERS), ids(5, below=NUM_ITEMS))))
@@ -98,12 +119,12 @@ class TestContract:
         assert all(np.abs(tf.convert_to_tensor(g).numpy()).max() > 0 for g in gradients)
 
     def test_equal_seeds_begin_equal(self, kind: str) -> None:
-        for one, other in zip(tables(toy_model(kind)), tables(toy_model(kind)), strict=True):
+        for one, other in zip(variables(toy_model(kind)), variables(toy_model(kind)), strict=True):
             np.testing.assert_array_equal(one, other)
 
     def test_other_seeds_begin_otherwise(self, kind: str) -> None:
         one, other = toy_model(kind, seed=0), toy_model(kind, seed=1)
-        assert all((a != b).any() for a, b in zip(tables(one), tables(other), strict=True))
+        assert all((a != b).any() for a, b in zip(variables(one), variables(other), strict=True))
 
     def test_users_and_items_do_not_begin_alike(self, kind: str) -> None:
         user_table, item_table = tables(toy_model(kind))
@@ -141,12 +162,62 @@ class TestContract:
     def test_it_is_built_by_name(self, kind: str) -> None:
         built = build_model(kind, toy_train(), dim=DIM, layers=2, seed=7)
         assert type(built) is type(toy_model(kind))
-        assert (built.dim, built.seed, built.num_items) == (DIM, 7, NUM_ITEMS)
+        assert (built.dim, built.seed, built.num_items) == (DIMS[kind], 7, NUM_ITEMS)
         assert getattr(built, "num_layers", 2) == 2
+
+    def test_what_is_propagated_without_draws_is_always_the_same(self, kind: str) -> None:
+        model = build_model(kind, toy_train(), dim=DIM, layers=2)  # ngcf with its dropout
+        for one, two in zip(representations(model), representations(model), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+    def test_no_negative_is_a_train_positive(self, kind: str) -> None:
+        autosample = trained_under(toy_model(kind), small_specs())
+        batch = make_batch([0, 1, 2, ALL_BUT_ONE, WHOLE_CATALOGUE], [1, 2, 3, 4, 5])
+        liked = to_dense(toy_train())
+        for answer in autosample.sample(batch).negatives:
+            used = answer.weights.numpy() > 0
+            users = np.broadcast_to(batch["user"].numpy()[:, None], used.shape)
+            assert not liked[users[used], answer.items.numpy()[used]].any()
+            assert not used[batch["user"].numpy() == WHOLE_CATALOGUE].any()
+
+    def test_a_drop_retraces_the_step_without_the_sampler(self, kind: str) -> None:
+        autosample = trained_under(toy_model(kind), ["rns", "dns:pool=6"])
+        batches = training_batches(toy_train(), 8, seed=0)
+        before = autosample.fit(batches, steps_per_epoch=2, verbose=0).history
+        autosample.drop(["rns"])
+        after = autosample.fit(batches, steps_per_epoch=2, verbose=0).history
+        assert {"loss/rns", "loss/dns:pool=6"} <= set(before)
+        assert "loss/rns" not in after
+        assert np.isfinite(after["loss/dns:pool=6"]).all()
+
+    def test_training_goes_on_from_saved_weights_as_it_would_have(
+        self, kind: str, tmp_path: Path
+    ) -> None:
+        """Two steps of SGD, or one, the weights saved and loaded, and the other."""
+        batches = list(training_batches(toy_train(), 8, seed=0).take(2))
+        whole = trained_under(toy_model(kind), ["rns"])
+        for batch in batches:
+            whole.train_step(batch)
+        first = trained_under(toy_model(kind), ["rns"])
+        first.train_step(batches[0])
+        first.model.save_weights(tmp_path / "weights")
+        again = toy_model(kind, seed=1)
+        again.load_weights(tmp_path / "weights")
+        trained_under(again, ["rns"]).train_step(batches[1])
+        for one, other in zip(variables(whole.model), variables(again), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def trained_under(model: Any, specs: list[str]) -> AutoSample:
+    autosample = AutoSample(
+        model, toy_train(), samplers=specs, objective="uniform", given=toy_feedback().given
+    )
+    autosample.compile(tf.keras.optimizers.SGD(0.1, jit_compile=False))
+    return autosample
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Unknown model 'gcn'\. Known: lightgcn, mf"):
+    with pytest.raises(InputError, match=r"Unknown model 'gcn'\. Known: lightgcn, mf, ngcf"):
         build_model("gcn", toy_train())
 
 

@@ -34,6 +34,7 @@ PUBLIC = {
     "Interactions": object,
     "LightGCN": tf.keras.Model,
     "MF": tf.keras.Model,
+    "NGCF": tf.keras.Model,
     "Settings": object,
     "compare": None,
     "evaluate": None,

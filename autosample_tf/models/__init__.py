@@ -13,8 +13,9 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
+from autosample_tf.models.ngcf import NGCF
 
-__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "build_model"]
+__all__ = ["MF", "MODELS", "NGCF", "LightGCN", "Recommender", "build_model"]
 
 
 def _mf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> MF:
@@ -25,7 +26,11 @@ def _lightgcn(train: Interactions, *, dim: int, layers: int, seed: int, dtype: A
     return LightGCN(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
 
 
-MODELS: dict[str, Callable[..., Recommender]] = {"lightgcn": _lightgcn, "mf": _mf}
+def _ngcf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> NGCF:
+    return NGCF(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
+
+
+MODELS: dict[str, Callable[..., Recommender]] = {"lightgcn": _lightgcn, "mf": _mf, "ngcf": _ngcf}
 
 
 def build_model(

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import tensorflow as tf
 
 from autosample_tf import require_keras_2
+from autosample_tf.randomness import Draws
 
 require_keras_2()
 
@@ -32,8 +33,12 @@ class Recommender(Protocol):
     compute_dtype: str
     trainable_variables: list[tf.Variable]
 
-    def propagate(self) -> State:
-        """Whatever is computed once a step from the parameters alone."""
+    def propagate(self, draws: Draws | None = None) -> State:
+        """Whatever is computed once a step from the parameters alone.
+
+        Args:
+          draws: a training step's random numbers, for dropout; None: nothing is dropped.
+        """
 
     def users(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         """Representations of users: ids [...] int32 to [..., dim]."""
@@ -67,7 +72,13 @@ class Recommender(Protocol):
 
 @runtime_checkable
 class Layered(Protocol):
-    """What a graph model offers besides, for samplers that choose layer by layer."""
+    """What a graph model offers besides, for samplers that choose layer by layer.
+
+    Attributes:
+      width: entries of a vector in a layer.
+    """
+
+    width: int
 
     def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         """Users before their layers are combined: ids [...] to [..., layers, width]."""
@@ -84,6 +95,11 @@ class Layered(Protocol):
         User representations [..., dim] to [..., layers or 1, width]: where layers are
         averaged the representation itself, where they are concatenated its own layers.
         """
+
+
+def layer_width(model: Recommender) -> int:
+    """Entries of a layer's vector: of a model without layers, of a representation."""
+    return model.width if isinstance(model, Layered) else model.dim
 
 
 def step_score(

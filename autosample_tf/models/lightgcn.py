@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from autosample_tf.errors import expected
-from autosample_tf.graph import SymmetricProduct, normalized_adjacency
 from autosample_tf.interactions import Interactions
-from autosample_tf.models.contract import half_squared_norm
-from autosample_tf.models.mf import MF, Tables
+from autosample_tf.models.graph_model import GraphModel
+from autosample_tf.models.mf import Tables
+from autosample_tf.randomness import Draws
 
 
-class LightGCN(MF):
-    """MF's two tables as layer 0, propagated over the train graph.
+class LightGCN(GraphModel):
+    """Layers averaged over neighbours, and over each other.
 
     Args:
       interactions: the train pairs, which are the graph.
@@ -41,24 +39,18 @@ class LightGCN(MF):
         seed: int = 0,
         dtype: Any = None,
     ):
-        if layers < 1:
-            raise expected("at least one layer", received=layers, remedy="Use mf for none.")
         super().__init__(
-            interactions.num_users,
-            interactions.num_items,
+            interactions,
+            layers=layers,
             dim=dim,
             init_scale=init_scale,
             seed=seed,
             dtype=dtype,
+            name="lightgcn",
         )
-        self._name = "lightgcn"
-        self.num_layers = layers
-        self._interactions = interactions
-        size = interactions.num_users + interactions.num_items
-        self._product = SymmetricProduct(*normalized_adjacency(interactions), size)
 
-    def propagate(self) -> Tables:
-        layers = [tf.concat([self.user_table, self.item_table], axis=0)]
+    def propagate(self, draws: Draws | None = None) -> Tables:
+        layers = [self.layer_0()]
         adjacency = self._product.handle()
         for _ in range(self.num_layers):
             layers.append(self._product(adjacency, layers[-1]))
@@ -76,35 +68,3 @@ class LightGCN(MF):
 
     def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
         return tf.expand_dims(users, -2)
-
-    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(tf.gather(self.user_table, ids))
-
-    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(tf.gather(self.item_table, ids))
-
-    def get_config(self) -> dict[str, Any]:
-        """The settings and the graph: a LightGCN without its graph is another model."""
-        graph = {
-            "offsets": self._interactions.offsets.tolist(),
-            "items": self._interactions.items.tolist(),
-            "num_items": self.num_items,
-        }
-        return {
-            "interactions": graph,
-            "layers": self.num_layers,
-            "dim": self.dim,
-            "init_scale": self.init_scale,
-            "seed": self.seed,
-            "dtype": self.dtype_policy.name,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> LightGCN:
-        graph = config["interactions"]
-        interactions = Interactions(
-            np.asarray(graph["offsets"], np.int64),
-            np.asarray(graph["items"], np.int32),
-            graph["num_items"],
-        )
-        return cls(**{**config, "interactions": interactions})

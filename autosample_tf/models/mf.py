@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from autosample_tf.models.contract import dot_score, dot_score_all, half_squared_norm
+from autosample_tf.randomness import Draws
 
 
 class Tables(NamedTuple):
@@ -62,7 +63,7 @@ class MF(tf.keras.Model):
         )
         self.built = True
 
-    def propagate(self) -> Tables:
+    def propagate(self, draws: Draws | None = None) -> Tables:
         return Tables(self.user_table, self.item_table)
 
     def users(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:

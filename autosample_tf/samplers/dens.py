@@ -31,7 +31,6 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.errors import expected
 from autosample_tf.samplers.contract import (
     Card,
     Context,
@@ -68,8 +67,6 @@ class Gate(tf.Module):
 class DENS(Sampler):
     """The candidate that stands out by its irrelevant part, in each layer.
 
-    For models whose layers are as wide as their representations.
-
     Args:
       pool: candidates, at least 1.
       warmup: the share of the training, in [0, 1], over which the choice turns from the
@@ -89,6 +86,8 @@ class DENS(Sampler):
         },
     )
 
+    layer_by_layer = True
+
     def __init__(self, pool: int = 32, warmup: float = 0.1, gamma: float = 0.3):
         super().__init__()
         self.pool = check_count("dens", pool)
@@ -97,12 +96,10 @@ class DENS(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         rng = np.random.default_rng(0)
-        self._width = dim
         self._item, self._user, self._negative, self._positive = (Gate(dim, rng) for _ in range(4))
 
     def sample(self, context: Context) -> Negatives:
         pool, layers = context.pool.first(self.pool), context.layers()
-        self._check_width(layers)
         columns = self._choose(context, pool, layers)  # [batch, layers]
         chosen = own_layers(context, pool, columns)
         contrast = self._contrast(context, layers, chosen)
@@ -135,15 +132,6 @@ class DENS(Sampler):
 
     def _relevant_in_negatives(self, negatives: tf.Tensor, relevant: tf.Tensor) -> tf.Tensor:
         return negatives * tf.sigmoid(self._negative(negatives) + self._positive(relevant))
-
-    def _check_width(self, layers: Layers) -> None:
-        width = layers.positives.shape[-1]
-        if width != self._width:
-            raise expected(
-                f"layers of {self._width} entries, as many as a representation has, for dens",
-                received=width,
-                remedy="Use a model whose layers are averaged, such as lightgcn.",
-            )
 
 
 def contrastive_loss(

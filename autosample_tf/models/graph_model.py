@@ -1,0 +1,97 @@
+"""What the models over the user-item graph share: two tables as layer 0, and their config.
+
+Users come first among the graph's nodes, then items. L2 falls on layer 0 only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from autosample_tf.errors import expected
+from autosample_tf.graph import SymmetricProduct, normalized_adjacency
+from autosample_tf.interactions import Interactions
+from autosample_tf.models.contract import half_squared_norm
+from autosample_tf.models.mf import MF
+
+
+class GraphModel(MF):
+    """MF's two tables as layer 0, to be propagated over the train graph.
+
+    Args:
+      interactions: the train pairs, which are the graph.
+      layers: how many times vectors meet their neighbours', at least 1.
+      dim: entries of a vector in each layer.
+      init_scale: standard deviation of the normal distribution that entries begin with.
+      seed: of that beginning.
+      dtype: as of `MF`; the propagation is float32 under every policy.
+      name: of the model.
+
+    Attributes:
+      width: entries of a vector in each layer.
+    """
+
+    def __init__(
+        self,
+        interactions: Interactions,
+        *,
+        layers: int,
+        dim: int,
+        init_scale: float,
+        seed: int,
+        dtype: Any,
+        name: str,
+    ):
+        if layers < 1:
+            raise expected("at least one layer", received=layers, remedy="Use mf for none.")
+        super().__init__(
+            interactions.num_users,
+            interactions.num_items,
+            dim=dim,
+            init_scale=init_scale,
+            seed=seed,
+            dtype=dtype,
+        )
+        self._name = name
+        self.num_layers, self.width = layers, dim
+        self._interactions = interactions
+        self.num_nodes = interactions.num_users + interactions.num_items
+        self._product = SymmetricProduct(*normalized_adjacency(interactions), self.num_nodes)
+
+    def layer_0(self) -> tf.Tensor:
+        """[num_users + num_items, width]."""
+        return tf.concat([self.user_table, self.item_table], axis=0)
+
+    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(tf.gather(self.user_table, ids))
+
+    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(tf.gather(self.item_table, ids))
+
+    def get_config(self) -> dict[str, Any]:
+        """The settings and the graph: without its graph it is another model."""
+        graph = {
+            "offsets": self._interactions.offsets.tolist(),
+            "items": self._interactions.items.tolist(),
+            "num_items": self.num_items,
+        }
+        return {
+            "interactions": graph,
+            "layers": self.num_layers,
+            "dim": self.width,
+            "init_scale": self.init_scale,
+            "seed": self.seed,
+            "dtype": self.dtype_policy.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> GraphModel:
+        graph = config["interactions"]
+        interactions = Interactions(
+            np.asarray(graph["offsets"], np.int64),
+            np.asarray(graph["items"], np.int32),
+            graph["num_items"],
+        )
+        return cls(**{**config, "interactions": interactions})
