@@ -10,10 +10,12 @@ is writing, which none sees before it is whole.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -31,6 +33,7 @@ VARIABLE = "AUTOSAMPLE_TF_CACHE"
 OFF = "off"
 _DEFAULT = "~/.cache/autosample-tf/parsed"
 _FEWEST_PAIRS = 100_000  # below this, files are read in a fraction of a second anyway
+_NAME = re.compile("[0-9a-f]{32}|[.][0-9a-f]{32}[.].*[.](partial|removed)")  # of what is ours
 _ABANDONED = 24 * 3600  # seconds after which nobody is writing an entry any more
 _MOST_BYTES = 8 << 30  # of all entries; those that were not used for longest go first
 
@@ -81,10 +84,11 @@ def _found(entry: Path, source: Mapping[str, Any]) -> Dataset | None:
         if read_manifest(entry)["source"] != source:
             return None
         dataset = read_dataset(entry)
-        os.utime(entry)  # used just now
     except (InputError, OSError, KeyError) as error:
         log.info("The cache's entry %s is read anew: %s", entry, error)
         return None
+    with contextlib.suppress(OSError):  # a place that is only to be read
+        os.utime(entry)  # used just now
     return dataset
 
 
@@ -108,7 +112,7 @@ def _remove(entry: Path) -> None:
 
 def _forget_oldest(folder: Path) -> None:
     """Removes entries until the others take no more than they may, and what was left half done."""
-    folders = [path for path in folder.iterdir() if path.is_dir()]
+    folders = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
     newest_first = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
     for at, entry in enumerate(newest_first):

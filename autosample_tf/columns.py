@@ -68,10 +68,12 @@ def find_columns(columns: Sequence[str], source: str, options: TableOptions) -> 
       InputError: if a column that is needed is not there once, or has two roles.
     """
     needed = needed_roles(options)
-    places = {}
+    places: dict[str, int] = {}
     for role, common in _COMMON_NAMES.items():
         wanted = getattr(options, f"{role}_column")
         found = _candidates(columns, wanted, common)
+        if wanted is None and role not in ("user", "item"):  # ids may be named `date`, too
+            found = [place for place in found if place not in places.values()]
         if len(found) == 1:
             places[role] = found[0]
         elif role in needed:

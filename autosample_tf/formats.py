@@ -58,7 +58,8 @@ def read(
     _check_options(files, options)
     if files.format == CONVERTED:
         return read_dataset(files.folder, name=name)
-    request = {**options.chosen(), "seed": seed, "name": files.name}
+    chosen = {name: str(value) for name, value in options.chosen().items()}
+    request = {**chosen, "seed": seed, "name": files.name}
     dataset = (
         cached(files.paths, request, lambda: _read(files, options, seed))
         if files.paths

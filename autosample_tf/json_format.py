@@ -5,6 +5,7 @@ pyarrow parses; where it fails, Python reads the lines again to name the one tha
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEAD = 100  # lines
 _LONGEST_LINE = 1 << 20  # characters
 
 
 def read_json_lines(path: Path, options: TableOptions) -> Part:
     """Reads the fields that matter of JSON lines.
 
-    The first line that is not blank tells the fields and their types; others may lack those
-    that are not ids.
+    The first lines tell the fields and their types; any line may lack those that are not ids.
 
     Args:
       path: a .jsonl or .ndjson file, maybe compressed.
@@ -37,16 +38,19 @@ def read_json_lines(path: Path, options: TableOptions) -> Part:
     """
     import pyarrow
 
-    first = next((values for _, values in _lines(path)), None)
-    if first is None:
+    head = [values for _, values in itertools.islice(_lines(path), _HEAD)]
+    if not head:
         raise expected(
             f"a JSON object on each line of {path}",
             received="an empty file",
             remedy='Write lines such as {"user": 1, "item": 2}.',
         )
-    fields = list(first)
+    fields = list(dict.fromkeys(name for values in head for name in values))
     names = {role: fields[at] for role, at in find_columns(fields, str(path), options).items()}
-    kinds = {name: _kind(first[name], role) for role, name in names.items()}
+    kinds = {
+        name: _kind([values[name] for values in head if values.get(name) is not None], role)
+        for role, name in names.items()
+    }
     try:
         table = _parse(path, kinds)
     except pyarrow.ArrowException as error:
@@ -59,12 +63,12 @@ def read_json_lines(path: Path, options: TableOptions) -> Part:
     )
 
 
-def _kind(value: Any, role: str) -> str:
-    """What a field's values are: an id that is a whole number is one in every line."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        is_id = role in ("user", "item")
-        return "whole number" if is_id and isinstance(value, int) else "number"
-    return "text"
+def _kind(values: list[Any], role: str) -> str:
+    """What a field's values are, as the first of them is; an id's may be whole numbers."""
+    if not values or isinstance(values[0], bool) or not isinstance(values[0], (int, float)):
+        return "text"
+    is_whole = role in ("user", "item") and isinstance(values[0], int)
+    return "whole number" if is_whole else "number"
 
 
 _PYTHON_TYPES: dict[str, Any] = {"whole number": int, "number": (int, float), "text": str}
@@ -106,7 +110,7 @@ def _malformed(path: Path, kinds: dict[str, str], message: str) -> InputError:
                 continue
             if isinstance(value, bool) or not isinstance(value, _PYTHON_TYPES[kind]):
                 return expected(
-                    f"a {kind} as {name!r}, as in the first line, at {path}:{number}",
+                    f"a {kind} as {name!r}, as in the lines before, at {path}:{number}",
                     received=json.dumps(value)[:100],
                     remedy="Write all of one kind.",
                 )

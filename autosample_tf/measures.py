@@ -30,7 +30,7 @@ def numbers(parts: Sequence[Part], role: str) -> np.ndarray:
 
 
 def numbers_if_any(parts: Sequence[Part], role: str) -> np.ndarray | None:
-    """[num_rows] float64: a column of numbers, NaN where a row has none; None: no numbers."""
+    """[num_rows] float64: a column of numbers, NaN where a row is empty; None: not all numbers."""
     return _converted_if_any(parts, role, _as_numbers)
 
 
@@ -48,7 +48,7 @@ def times(parts: Sequence[Part], role: str = "time") -> np.ndarray:
 
 
 def times_if_any(parts: Sequence[Part], role: str = "time") -> np.ndarray | None:
-    """As `times`, NaN where a row has none; None: there are no times that could be used."""
+    """As `times`, NaN where a row is empty; None: no times, or not all of one unit."""
     values = _converted_if_any(parts, role, _as_times)
     if values is None or not np.isfinite(values).any():
         return None

@@ -58,8 +58,9 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         splits = rule.split(pairs, times, seed=seed)
     else:
         splits, notes["held_out_pairs_in_train"] = _given_splits(events, positive)
+    num_counted = pairs.num_pairs + negatives.num_pairs + notes.get("held_out_pairs_in_train", 0)
     notes |= {
-        "duplicate_pairs": events.num_rows - pairs.num_pairs - negatives.num_pairs,
+        "duplicate_pairs": events.num_rows - num_counted,
         "pairs_of_both_labels": int(pairs.contains(negatives.users, negatives.items).sum()),
     }
     if options.min_rating is None and options.label_column is None and events.ratings is not None:

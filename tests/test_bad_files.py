@@ -53,7 +53,7 @@ def csv_with(line: str) -> bytes:
         ("t.jsonl", json_lines(ROWS) + b'{"user_id": "u"}', {},
          f"an id in every row of PATH:{LAST - 1}; received an empty one"),
         ("t.jsonl", json_lines(ROWS) + b'{"user_id": 5, "item_id": "i"}', {},
-         f"a text as 'user_id', as in the first line, at PATH:{LAST - 1}; received 5"),
+         f"a text as 'user_id', as in the lines before, at PATH:{LAST - 1}; received 5"),
         ("t.jsonl", b"\n\n", {}, "a JSON object on each line of PATH; received an empty file"),
         ("t.parquet", parquet_file(ROWS)[:-10], {}, "a whole Parquet file at PATH; received"),
         ("t.parquet", b"", {}, "a whole Parquet file at PATH"),
@@ -115,6 +115,20 @@ def test_the_row_of_a_part_is_named_with_its_file(tmp_path: Path) -> None:
     (tmp_path / "b.csv").write_bytes(b"user_id,item_id\nu,\n")
     with pytest.raises(InputError, match=f"{tmp_path / 'b.csv'}:2; received an empty one"):
         read(tmp_path)
+
+
+def test_a_field_may_be_empty_in_the_first_line_of_json(tmp_path: Path) -> None:
+    lines = b'{"item_id": "i", "user_id": "u0", "rating": null}\n' + json_lines(ROWS)
+    (tmp_path / "t.jsonl").write_bytes(lines)
+    options = TableOptions(label_column="rating")
+    with pytest.raises(InputError, match=r"a number in column 'rating' at .*t.jsonl:1; received"):
+        read(tmp_path / "t.jsonl", options)
+    assert read(tmp_path / "t.jsonl").time_span is not None
+
+
+def test_an_id_may_have_a_name_that_is_common_for_something_else(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(CSV.replace(b"item_id,rating", b"score,x"))
+    assert read(tmp_path / "t.csv", TableOptions(item_column="score")).num_items == 9
 
 
 def test_without_a_need_for_them_times_and_ratings_may_be_anything(tmp_path: Path) -> None:

@@ -162,10 +162,13 @@ def test_the_entries_that_were_not_used_for_longest_go_first(
     for other in place.iterdir():
         if other != entry:
             os.utime(other, (2, 2))
-    abandoned = place / ".x.partial"
-    abandoned.mkdir()
-    os.utime(abandoned, (3, 3))
+    abandoned = place / f".{'0' * 32}.0.partial"
+    foreign = place / "somebody's own"
+    for folder in (abandoned, foreign):
+        folder.mkdir()
+        os.utime(folder, (3, 3))
     read(paths[2])
+    foreign.rmdir()  # which is still there, empty
     names = {json.loads((path / "dataset.json").read_text())["name"] for path in place.iterdir()}
     assert names == {"a", "c"}
 

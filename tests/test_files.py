@@ -147,6 +147,7 @@ def test_what_an_earlier_split_has_is_dropped_and_counted(tmp_path: Path) -> Non
     dataset = read(tmp_path)
     assert pairs(dataset, "test") == {row[:2] for row in ROWS[40:]}
     assert dataset.counts()["held_out_pairs_in_train"] == 10
+    assert "duplicate_pairs" not in dataset.counts()
 
 
 def test_rows_of_given_splits_are_filtered(tmp_path: Path) -> None:
