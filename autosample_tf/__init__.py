@@ -23,7 +23,7 @@ _HOMES = {
     "MF": "autosample_tf.models",
     "Settings": "autosample_tf.settings",
     "evaluate": "autosample_tf.training",
-    "export": "autosample_tf.serving",
+    "export": "autosample_tf.exporting",
     "load": "autosample_tf.catalog",
     "recommend": "autosample_tf.recommendation",
     "retrain": "autosample_tf.training",

@@ -310,12 +310,17 @@ def recommend(
               help="Items a user gets.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path),
               help="The folder of the versions. Default: `export` in the run's.")  # fmt: skip
+@click.option("--quantize", type=click.Choice(["bfloat16", "int8"]),
+              help="Store item vectors with fewer bits; tells what it costs.")  # fmt: skip
+@click.option("--index", type=click.Choice(["faiss", "hnsw"]),
+              help="Write an approximate index of the items besides; tells its recall.")  # fmt: skip
 @source_options
 @device_option
 @output_options
 def export(
-    run: Path, k: int, output: Path | None, device: str, as_json: bool, quiet: bool, **options: Any
-) -> None:
+    run: Path, k: int, output: Path | None, quantize: str | None, index: str | None, device: str,
+    as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
     """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
 
     From user_id to item_id, score and known; unknown users get the popularity ranking.
@@ -323,15 +328,33 @@ def export(
     \b
     Example:
       autosample-tf export --run runs/gowalla-mf --top-k 50
+      autosample-tf export --run runs/gowalla-mf --quantize int8 --index hnsw
     """
     load_training(device=device)
-    from autosample_tf.serving import export as write_model
+    from autosample_tf.exporting import FACTS
+    from autosample_tf.exporting import export as write_model
 
-    folder = write_model(run, output=output, k=k, source=chosen_override(options))
+    folder = write_model(run, output=output, k=k, quantize=quantize, index=index,
+                         source=chosen_override(options))  # fmt: skip
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if as_json:
-        click.echo(json.dumps({"folder": str(folder)}))
+        click.echo(json.dumps({"folder": str(folder), **facts}))
     elif not quiet:
-        click.echo(f"SavedModel, compared with the run: {folder}")
+        click.echo(f"SavedModel, compared with the run for {facts['users_compared']} users: "
+                   f"{folder}")  # fmt: skip
+        _print_approximations(facts)
+
+
+def _print_approximations(facts: dict[str, Any]) -> None:
+    """What an export's quantized vectors and its index lose."""
+    if quantized := facts["quantize"]:
+        for name, value in quantized["float32"].items():
+            stored = quantized[quantized["kind"]][name]
+            click.echo(f"{quantized['kind']} {quantized['split']} {name} {stored:.6f}, "
+                       f"float32 {value:.6f}")  # fmt: skip
+    if index := facts["index"]:
+        for name, value in index["recall"].items():
+            click.echo(f"{index['kind']} {name} {value:.4f} of brute force")
 
 
 @main.command()

@@ -175,7 +175,7 @@ def _best_of_catalogue(
     return best, tf.gather(tf.concat(items, axis=1), places, batch_dims=1)
 
 
-def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+def exact_top_k(scores: tf.Tensor, k: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The k largest of each row, largest first, ties to the smaller index.
 
     As `tf.math.top_k`, several times as fast where k is far below the rows' length: a
@@ -184,15 +184,22 @@ def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
       scores: [batch, n] float32; n is static, batch need not be.
-      k: in [1, n].
+      k: in [1, n], a number or a scalar int32 tensor.
 
     Returns:
       values [batch, k] and indices [batch, k] int32.
     """
+    pays = 2 * k < -(-scores.shape[1] // _ITEMS_PER_BLOCK)
+    if tf.is_tensor(pays):
+        return tf.cond(
+            pays, lambda: _top_k_of_blocks(scores, k), lambda: (*tf.math.top_k(scores, k),)
+        )
+    return _top_k_of_blocks(scores, k) if pays else tf.math.top_k(scores, k)
+
+
+def _top_k_of_blocks(scores: tf.Tensor, k: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     n = scores.shape[1]
     num_blocks = -(-n // _ITEMS_PER_BLOCK)
-    if 2 * k >= num_blocks:
-        return tf.math.top_k(scores, k)
     padding = num_blocks * _ITEMS_PER_BLOCK - n
     padded = tf.pad(scores, [[0, 0], [0, padding]], constant_values=-np.inf)
     blocks = tf.reshape(padded, [-1, num_blocks, _ITEMS_PER_BLOCK])
