@@ -50,8 +50,7 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     (
         "TF_SessionRun",
         None,
-        [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER, _INT]
-        + [_POINTER, _INT, _POINTER, _POINTER],
+        [_POINTER] * 4 + [_INT, _POINTER, _POINTER, _INT, _POINTER, _INT, _POINTER, _POINTER],
     ),
 )
 _NUMBERS = {  # TF_DataType of a dtype by name, and what holds a value of it
@@ -60,7 +59,7 @@ _NUMBERS = {  # TF_DataType of a dtype by name, and what holds a value of it
     "int64": (9, ctypes.c_int64),
     "bool": (10, ctypes.c_bool),
 }
-_NUMBER_OF_TYPE = {code: kind for code, kind in _NUMBERS.values()}
+_NUMBER_OF_TYPE = dict(_NUMBERS.values())
 _STRING = 7
 _STRING_BYTES = 24  # of a TF_TString
 

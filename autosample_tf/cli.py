@@ -267,19 +267,26 @@ def describe(as_json: bool, **options: Any) -> None:
 @click.option("--user", "user_ids", multiple=True, metavar="ID", help="A user id; repeatable.")
 @click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="The most items a user gets.")  # fmt: skip
+@click.option("--exclude", type=click.Path(path_type=Path),
+              help="A file of more to leave out: .csv, .jsonl or .parquet with users and items, "
+              "as --output writes; any other: item ids, one a line, for everybody.")  # fmt: skip
+@click.option("--candidates", type=click.Path(path_type=Path),
+              help="A file of the item ids to rank, one a line. Default: all items.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path),
               help="A .jsonl, .csv or .parquet file. Default: JSON lines, printed.")  # fmt: skip
 @source_options
 @device_option
 @output_options
 def recommend(
-    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, output: Path | None,
-    device: str, as_json: bool, quiet: bool, **options: Any,
+    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, exclude: Path | None,
+    candidates: Path | None, output: Path | None, device: str, as_json: bool, quiet: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Ranks items for users of a run, those already seen left out.
 
     A line is {"user": …, "items": […], "scores": […]}; a row of .csv and .parquet is
-    user, item, rank, score. --json prints the counts, and needs --output.
+    user, item, rank, score. --json prints the counts, and needs --output. Stopped, the same
+    command goes on with its file.
 
     \b
     Example:
@@ -295,9 +302,11 @@ def recommend(
 
     done = write_recommendations(
         run, output=output or sys.stdout,
-        users=users or user_ids or None, k=k, source=chosen_override(options),
+        users=users or user_ids or None, k=k, exclude=exclude, candidates=candidates,
+        source=chosen_override(options),
     )  # fmt: skip
-    counts = {"users": done.users, "items": done.items, "unknown": done.unknown}
+    counts = {"users": done.users, "items": done.items, "unknown": done.unknown,
+              "unknown_items": done.unknown_items}  # fmt: skip
     if as_json:
         click.echo(json.dumps({**counts, "output": str(output)}))
     elif output and not quiet:
@@ -313,7 +322,7 @@ def recommend(
 @click.option("--quantize", type=click.Choice(["bfloat16", "int8"]),
               help="Store item vectors with fewer bits; tells what it costs.")  # fmt: skip
 @click.option("--index", type=click.Choice(["faiss", "hnsw"]),
-              help="Write an approximate index of the items besides; tells its recall.")  # fmt: skip
+              help="Write an approximate index of items besides; tells its recall.")  # fmt: skip
 @source_options
 @device_option
 @output_options

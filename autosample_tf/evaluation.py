@@ -22,6 +22,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
+from autosample_tf.representations import Representations
 
 _USERS_PER_BATCH = 128  # score blocks that stay in cache: larger ones are slower
 _MOST_BATCHES_AT_ONCE = 4  # each holds a score of every item: memory grows with them
@@ -74,20 +75,28 @@ class Ranker:
     """Ranks the catalogue for users as the model's parameters stand; reusable, so traced once.
 
     Args:
-      model: of which `propagate` is called once a ranking.
+      model: of which `propagate` is called once a ranking; or its representations.
       seen: the items of each user to leave out.
       k: how many items to rank, in [1, num_items].
       learned: the pairs that the model learned from; None: those of `seen`.
+      popularity: [num_items], what users of whom nothing was learned are ranked by; None:
+        how many users an item has in `seen`.
 
     Raises:
       InputError: if k is out of range.
     """
 
     def __init__(
-        self, model: Recommender, seen: Interactions, k: int, learned: Interactions | None = None
+        self,
+        model: Recommender | Representations,
+        seen: Interactions,
+        k: int,
+        learned: Interactions | None = None,
+        popularity: np.ndarray | None = None,
     ):
         check_cutoffs([k], model.num_items)
         self._model, self._seen, self._k = model, seen, k
+        self._popularity = seen.popularity if popularity is None else popularity
         self._learned = seen if learned is None else learned
         self._pairs = PairSet(seen)
         self._graphs: dict[int, tf.types.experimental.PolymorphicFunction] = {}
@@ -96,8 +105,7 @@ class Ranker:
         """The best unseen items of each of `users` [n], in the order given.
 
         A user without a pair that the model learned from has no representation worth ranking
-        by, and gets the most popular unseen items, an item's number of users in `seen` being
-        its score.
+        by, and gets the most popular unseen items, an item's popularity being its score.
         """
         users = np.asarray(users, np.int32)
         items = np.full((len(users), self._k), -1, np.int32)
@@ -126,14 +134,14 @@ class Ranker:
         cold = np.flatnonzero(self._learned.degrees[users] == 0)
         if not len(cold):
             return  # without sorting a catalogue for nobody, in every epoch
-        popular = popularity_ranking(self._seen)
+        popular = popularity_ranking(self._popularity)
         for place in cold:
             own = self._seen.row(users[place])
             candidates = popular[: self._k + len(own)]
             unseen = candidates[~np.isin(candidates, own)][: self._k]
             items[place], scores[place] = -1, tf.float32.min
             items[place, : len(unseen)] = unseen
-            scores[place, : len(unseen)] = self._seen.popularity[unseen]
+            scores[place, : len(unseen)] = self._popularity[unseen]
 
     def _graph(self, width: int) -> tf.types.experimental.PolymorphicFunction:
         """The graph that ranks a batch from `width` candidates a user, made once a width."""
@@ -151,7 +159,7 @@ class Ranker:
 
 
 def _best_of_catalogue(
-    model: Recommender, users: tf.Tensor, catalogue: tf.Tensor, k: int
+    model: Recommender | Representations, users: tf.Tensor, catalogue: tf.Tensor, k: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """As `exact_top_k` of all scores, of which no more than some are there at a time.
 
@@ -304,6 +312,6 @@ class Evaluator:
         return {name: float(values.mean()) for name, values in self.per_user().items()}
 
 
-def popularity_ranking(seen: Interactions) -> np.ndarray:
-    """[num_items] int32: items by falling number of users, ties to the smaller index."""
-    return np.argsort(-seen.popularity, kind="stable").astype(np.int32)
+def popularity_ranking(popularity: np.ndarray) -> np.ndarray:
+    """[num_items] int32: items by falling popularity, ties to the smaller index."""
+    return np.argsort(-popularity, kind="stable").astype(np.int32)

@@ -92,9 +92,7 @@ def _write(
 ) -> None:
     """Writes all of a version, and compares its SavedModel with the run."""
     data, exact = trained.data, Representations.of(trained.model)
-    server = Server(
-        exact, trained.seen, data.user_ids, data.item_ids, k, trained.learned, quantize
-    )
+    server = Server(exact, trained.seen, data.user_ids, data.item_ids, k, trained.learned, quantize)
     tf.saved_model.save(server, str(folder), signatures=server.signatures)
     served = exact.with_item_vectors(server.item_vectors())
     ranked = Ranked(served, data, trained.seen, trained.learned)

@@ -89,7 +89,9 @@ class Server(tf.Module):
     def table_bytes(self) -> int:
         """What the tables take, ids as text among them, without the graph that reads them."""
         variables = sum(v.dtype.size * v.shape.num_elements() for v in self.variables)
-        ids = sum(int(tf.reduce_sum(tf.strings.length(ids))) for ids in (self._user_ids, self._item_ids))
+        ids = sum(
+            int(tf.reduce_sum(tf.strings.length(ids))) for ids in (self._user_ids, self._item_ids)
+        )
         return variables + ids
 
     @tf.function(input_signature=[_USER_ID])

@@ -171,7 +171,7 @@ def _differences(
     tolerance = _TOLERANCE * np.abs(every).max(axis=1, keepdims=True)
     items = places_of_items(served["item_id"], ranked.data.item_ids)
     scores, known = np.array(served["score"], np.float32), np.array(served["known"])
-    popular = popularity_ranking(seen)[:k]
+    popular = popularity_ranking(seen.popularity)[:k]
     best = np.maximum(own_items[:, 0], 0)
     without_best = places_of_items(excluding["item_id"], ranked.data.item_ids)[:, : k - 1]
     agreed = {
@@ -185,8 +185,7 @@ def _differences(
             without_best, own_items[:, 1:], every, tolerance
         ),
         "scores of pairs": (
-            np.abs(np.array(pairs["score"]) - every[np.arange(len(users)), best])
-            <= tolerance[:, 0]
+            np.abs(np.array(pairs["score"]) - every[np.arange(len(users)), best]) <= tolerance[:, 0]
         ).all(),
         "vectors of users": _same(user_vectors, tables.user_vectors, users),
         "vectors of items": _same(item_vectors, tables.item_vectors, best),

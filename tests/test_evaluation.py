@@ -412,7 +412,8 @@ def test_a_ranker_refuses_a_cutoff_outside_the_catalogue(k: int) -> None:
 
 def test_popularity_ranking_breaks_ties_by_index() -> None:
     seen = interactions([(0, 3), (1, 3), (0, 1), (1, 4), (2, 0), (2, 4)], 3, 6)
-    ranking = popularity_ranking(seen)  # users: 3 and 4 have 2, 0 and 1 have 1, 2 and 5 none
+    popularity = seen.popularity  # items 3 and 4 have 2 users, 0 and 1 have 1, 2 and 5 none
+    ranking = popularity_ranking(popularity)
     assert ranking.tolist() == [3, 4, 0, 1, 2, 5]
     assert ranking.dtype == np.int32
 
