@@ -72,7 +72,7 @@ def ask(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
     asked = {
         "libraries": tf.sysconfig.get_lib(),
         "folder": str(folder),
-        "calls": _calls(folder, requests),
+        "calls": [_call(folder, request) for request in requests],
     }
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # memory of a GPU may be all taken
     done = subprocess.run(
@@ -88,19 +88,22 @@ def ask(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def _calls(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
-    """Requests in the names of the graph."""
+def signature_tensors(folder: Path, signature: str) -> tuple[dict[str, str], dict[str, str]]:
+    """What a signature's inputs and outputs are called in the graph, by their own names."""
     proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    signatures = proto.meta_graphs[0].signature_def
-    calls = []
-    for request in requests:
-        signature = signatures[request.signature]
-        feeds = {
-            signature.inputs[name].name: _feed(values) for name, values in request.inputs.items()
-        }
-        fetches = {name: output.name for name, output in signature.outputs.items()}
-        calls.append({"feeds": feeds, "fetches": fetches})
-    return calls
+    named = proto.meta_graphs[0].signature_def[signature]
+    inputs, outputs = (
+        {name: tensor.name for name, tensor in part.items()}
+        for part in (named.inputs, named.outputs)
+    )
+    return inputs, outputs
+
+
+def _call(folder: Path, request: Request) -> dict[str, Any]:
+    """A request in the names of the graph."""
+    inputs, outputs = signature_tensors(folder, request.signature)
+    feeds = {inputs[name]: _feed(values) for name, values in request.inputs.items()}
+    return {"feeds": feeds, "fetches": outputs}
 
 
 def _feed(values: Any) -> dict[str, Any]:
