@@ -3,7 +3,7 @@
 Both kinds are faiss', whose HNSW is kept up better than hnswlib's:
 
 - `faiss`: an inverted file. Vectors are parted around as many centres as the square root of
-  their number, of which a query visits an eighth.
+  their number, of which a query visits an eighth, or 8.
 - `hnsw`: a graph of near neighbours, 32 links a vector; larger and slower to build.
 
 An index holds every item: what a user has seen is for whoever asks it to leave out.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FOLDER = "index"
 _LINKS, _BUILD_WIDTH, _SEARCH_WIDTH = 32, 200, 128  # of the graph
-_SHARE_VISITED = 8
+_SHARE_VISITED, _FEWEST_VISITED = 8, 8  # of the centres
 _USERS_ASKED = 1000
 
 
@@ -91,7 +91,7 @@ def build_index(vectors: np.ndarray, kind: str) -> faiss.Index:
         centres = max(1, math.isqrt(num))
         quantizer = faiss.IndexFlatIP(dim)
         index = faiss.IndexIVFFlat(quantizer, dim, centres, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = -(-centres // _SHARE_VISITED)
+        index.nprobe = min(centres, max(_FEWEST_VISITED, centres // _SHARE_VISITED))
         index.cp.min_points_per_centroid = 1  # else a small catalogue is complained about
         index.train(vectors)
     index.add(vectors)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.evaluation import exact_top_k
+from autosample_tf.evaluation import best_beside
 from autosample_tf.interactions import Interactions
 from autosample_tf.quantization import ItemTable
 from autosample_tf.representations import Representations
@@ -242,8 +242,7 @@ def _best(
     scores: tf.Tensor, left_out: tf.Tensor, k: int | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The best columns [batch, k] int32 without those of pairs [n, 2]; -1 past the last."""
-    lowest = tf.fill([tf.shape(left_out)[0]], _LOWEST)
-    values, items = exact_top_k(tf.tensor_scatter_nd_update(scores, left_out, lowest), k)
+    values, items = best_beside(scores, left_out, k)
     return tf.where(values > _LOWEST, items, -1), values
 
 

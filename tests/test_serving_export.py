@@ -173,7 +173,7 @@ class TestAgreement:
             export(tiny_run, output=tmp_path)
         assert not list(tmp_path.iterdir())
 
-    def test_the_asked_process_sees_no_package(self, exported, tmp_path):
+    def test_the_asked_process_sees_no_package(self, tmp_path):
         """Where the C API's module is run, not even TensorFlow's Python can be imported."""
         names = ("autosample_tf", "tensorflow_recommenders", "tf_keras", "tensorflow", "numpy")
         found = "[n for n in sys.argv[1:] if importlib.util.find_spec(n)]"
@@ -184,9 +184,9 @@ class TestAgreement:
         )  # fmt: skip
         assert done.stdout.strip() == "[]"
 
-    def test_a_model_that_does_not_load_is_told(self, exported, tmp_path):
-        (tmp_path / "saved_model.pb").write_bytes((exported / "saved_model.pb").read_bytes())
-        with pytest.raises(InputError, match="C API to load the model.*received.*variables"):
+    def test_a_model_that_does_not_load_is_told(self, tmp_path):
+        (tmp_path / "saved_model.pb").write_bytes(b"no model")
+        with pytest.raises(InputError, match=r"C API to load the model in .*saved_model\.pb"):
             ask(tmp_path, [])
 
     def test_ties_may_swap_and_nothing_else(self):
