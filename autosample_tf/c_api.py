@@ -53,15 +53,16 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
         [_POINTER] * 4 + [_INT, _POINTER, _POINTER, _INT, _POINTER, _INT, _POINTER, _POINTER],
     ),
 )
-_NUMBERS = {  # TF_DataType of a dtype by name, and what holds a value of it
+_STRING_BYTES = 24  # of a TF_TString
+_TYPES: dict[str, tuple[int, Any]] = {  # TF_DataType of a dtype by name, and what holds a value
     "float32": (1, ctypes.c_float),
     "int32": (3, ctypes.c_int32),
+    "string": (7, ctypes.c_char * _STRING_BYTES),
     "int64": (9, ctypes.c_int64),
     "bool": (10, ctypes.c_bool),
 }
-_NUMBER_OF_TYPE = dict(_NUMBERS.values())
-_STRING = 7
-_STRING_BYTES = 24  # of a TF_TString
+_KIND_OF_TYPE = dict(_TYPES.values())
+_STRING = _TYPES["string"][0]
 
 
 class _Place(ctypes.Structure):
@@ -109,14 +110,11 @@ class Tensor:
         cls, library: ctypes.CDLL, values: Sequence[Any], shape: Sequence[int], dtype: str
     ) -> Tensor:
         """A tensor of the values in row-major order, text or numbers; `dtype` by name."""
-        code, size = _STRING, _STRING_BYTES
-        if dtype != "string":
-            code, kind = _NUMBERS[dtype]
-            size = ctypes.sizeof(kind)
-        lengths = (ctypes.c_int64 * len(shape))(*shape)
+        code, kind = _TYPES[dtype]
+        lengths, size = (ctypes.c_int64 * len(shape))(*shape), ctypes.sizeof(kind)
         pointer = library.TF_AllocateTensor(code, lengths, len(shape), size * len(values))
         tensor = cls(library, pointer)
-        if dtype != "string":
+        if code != _STRING:
             (kind * len(values)).from_address(tensor._data)[:] = values
             return tensor
         for place, text in enumerate(values):
@@ -135,7 +133,7 @@ class Tensor:
         number = math.prod(self.shape)
         code = self._library.TF_TensorType(self.pointer)
         if code != _STRING:
-            return list((_NUMBER_OF_TYPE[code] * number).from_address(self._data))
+            return list((_KIND_OF_TYPE[code] * number).from_address(self._data))
         return [self._text(self._string(place)) for place in range(number)]
 
     def tolist(self) -> Any:

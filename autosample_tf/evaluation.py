@@ -288,7 +288,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Recommender,
+        model: Recommender | Representations,
         held_out: Interactions,
         seen: Interactions,
         cutoffs: Sequence[int],

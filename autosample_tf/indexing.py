@@ -81,20 +81,28 @@ def write_index(
 
 def build_index(vectors: np.ndarray, kind: str) -> faiss.Index:
     """An index of vectors [n, dim] float32, searched by inner product."""
+    index = _graph(vectors.shape[1]) if kind == "hnsw" else _inverted_file(*vectors.shape)
+    index.train(vectors)
+    index.add(vectors)
+    return index
+
+
+def _graph(dim: int) -> faiss.Index:
     import faiss
 
-    num, dim = vectors.shape
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, _LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = _BUILD_WIDTH, _SEARCH_WIDTH
-    else:
-        centres = max(1, math.isqrt(num))
-        quantizer = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFFlat(quantizer, dim, centres, faiss.METRIC_INNER_PRODUCT)
-        index.nprobe = min(centres, max(_FEWEST_VISITED, centres // _SHARE_VISITED))
-        index.cp.min_points_per_centroid = 1  # else a small catalogue is complained about
-        index.train(vectors)
-    index.add(vectors)
+    index = faiss.IndexHNSWFlat(dim, _LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = _BUILD_WIDTH, _SEARCH_WIDTH
+    return index
+
+
+def _inverted_file(num_vectors: int, dim: int) -> faiss.Index:
+    import faiss
+
+    centres = max(1, math.isqrt(num_vectors))
+    quantizer = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFFlat(quantizer, dim, centres, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = min(centres, max(_FEWEST_VISITED, centres // _SHARE_VISITED))
+    index.cp.min_points_per_centroid = 1  # else a small catalogue is complained about
     return index
 
 

@@ -48,17 +48,21 @@ class Recommended:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Choice:
-    """What there is to choose from.
+class _Shelf:
+    """What there is to choose from, its items numbered from 0.
 
     Attributes:
-      items: [n] int64, ascending: places in the catalogue.
-      left_out: the pairs that are not to be ranked, numbered as the catalogue.
+      items: [n] int64, ascending: their places in the run's catalogue.
+      representations: of all users and these items.
+      left_out: the pairs that are not to be ranked.
+      popularity: [n], how many users an item has.
       unknown: how many ids or pairs of the request the run does not know.
     """
 
     items: np.ndarray
+    representations: Representations
     left_out: Interactions
+    popularity: np.ndarray
     unknown: int
 
 
@@ -99,21 +103,22 @@ def recommend(
       InputError: if the run is not finished, k is out of range, the output's extension is
         not known, none of the users or candidates is, or no item is left to rank.
     """
-    path = Path(output) if isinstance(output, str | os.PathLike) else None
-    if path is not None:
+    path, stream = None, None
+    if isinstance(output, str | os.PathLike):
+        path = Path(output)
         check_extension(path)  # before anything is loaded
+    else:
+        stream = output
     trained = load_run(run_dir, source=source)
     data = trained.data
     check_cutoffs([k], data.num_items)
     places, num_unknown = np.arange(data.num_users), 0
     if users is not None:
         places, num_unknown = places_of_ids(users, data.user_ids, "user")
-    choice = _chosen(trained, candidates, exclude)
-    representations = Representations.of(trained.model).of_items(choice.items)
-    left_out, k = _with_items(choice.left_out, choice.items), min(k, len(choice.items))
-    popularity = trained.seen.popularity[choice.items]
-    ranker = Ranker(representations, left_out, k, trained.learned, popularity)
-    names = Names(data.user_ids, data.item_ids[choice.items])
+    shelf = _shelf(trained, candidates, exclude)
+    k = min(k, len(shelf.items))
+    ranker = Ranker(shelf.representations, shelf.left_out, k, trained.learned, shelf.popularity)
+    names = Names(data.user_ids, data.item_ids[shelf.items])
 
     def rank(block: int) -> Rankings:
         first = block * _USERS_PER_BLOCK
@@ -122,20 +127,19 @@ def recommend(
     num_blocks = -(-len(places) // _USERS_PER_BLOCK)
     lines = None
     if path is not None:
-        request = _request(representations, choice, places, k)
-        write_in_parts(path, names, num_blocks, rank, request)
-    elif output is None:
-        lines = [line for block in range(num_blocks) for line in names.lines(rank(block))]
-    else:
+        write_in_parts(path, names, num_blocks, rank, _request(trained, shelf, places, k))
+    elif stream is not None:
         for block in range(num_blocks):
-            write_lines(output, names, rank(block))
-    num_items = int(np.minimum(k, len(choice.items) - left_out.degrees[places]).sum())
-    return Recommended(len(places), num_items, num_unknown, lines, choice.unknown)
+            write_lines(stream, names, rank(block))
+    else:
+        lines = [line for block in range(num_blocks) for line in names.lines(rank(block))]
+    num_items = int(np.minimum(k, len(shelf.items) - shelf.left_out.degrees[places]).sum())
+    return Recommended(len(places), num_items, num_unknown, lines, shelf.unknown)
 
 
-def _chosen(
+def _shelf(
     trained: TrainedRun, candidates: Ids | None, exclude: str | os.PathLike[str] | None
-) -> _Choice:
+) -> _Shelf:
     data, left_out = trained.data, trained.seen
     items, num_unknown = np.arange(data.num_items), 0
     if candidates is not None:
@@ -156,10 +160,17 @@ def _chosen(
             received="candidates that are all excluded",
             remedy="Exclude fewer, or name other candidates.",
         )
-    return _Choice(np.sort(items), left_out, num_unknown)
+    items = np.sort(items)
+    return _Shelf(
+        items=items,
+        representations=Representations.of(trained.model).of_items(items),
+        left_out=_of_items(left_out, items),
+        popularity=trained.seen.popularity[items],
+        unknown=num_unknown,
+    )
 
 
-def _with_items(pairs: Interactions, items: np.ndarray) -> Interactions:
+def _of_items(pairs: Interactions, items: np.ndarray) -> Interactions:
     """The pairs of some items [n], ascending, which are then numbered from 0."""
     if len(items) == pairs.num_items:
         return pairs
@@ -169,20 +180,19 @@ def _with_items(pairs: Interactions, items: np.ndarray) -> Interactions:
     return Interactions(kept.offsets, places[kept.items], len(items))
 
 
-def _request(
-    representations: Representations, choice: _Choice, places: np.ndarray, k: int
-) -> dict[str, Any]:
+def _request(trained: TrainedRun, shelf: _Shelf, places: np.ndarray, k: int) -> dict[str, Any]:
     """All that a file depends on, large things by their SHA-256."""
     tables = {
-        "user_vectors": representations.user_vectors.numpy(),
-        "item_vectors": representations.item_vectors.numpy(),
+        "user_vectors": shelf.representations.user_vectors.numpy(),
+        "item_vectors": shelf.representations.item_vectors.numpy(),
         "users": places,
-        "items": choice.items,
-        "left_out_offsets": choice.left_out.offsets,
-        "left_out_items": choice.left_out.items,
+        "items": shelf.items,
+        "left_out_offsets": shelf.left_out.offsets,
+        "left_out_items": shelf.left_out.items,
     }
     digests = {
-        name: hashlib.sha256(np.ascontiguousarray(table)).hexdigest()
+        name: hashlib.sha256(np.ascontiguousarray(table).data).hexdigest()
         for name, table in tables.items()
     }
-    return {"k": k, "users_per_block": _USERS_PER_BLOCK, **digests}
+    data = trained.run.config()["dataset"]["sha256"]
+    return {"dataset": data, "k": k, "users_per_block": _USERS_PER_BLOCK, **digests}

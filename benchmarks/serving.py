@@ -22,17 +22,15 @@ from typing import Any
 
 import faiss
 import numpy as np
+import tensorflow as tf
 from record import RESULTS, machine
 from tables import DOCS, fill, markdown
 
-import autosample_tf  # first, for Keras 2
+import autosample_tf
 from autosample_tf import c_api
 from autosample_tf.representations import Representations
 from autosample_tf.training import TrainedRun, load_run
 from autosample_tf.verification import signature_tensors
-
-import tensorflow as tf  # isort: skip
-import tensorflow_recommenders as tfrs  # isort: skip
 
 K, ROUNDS, REQUESTS, WARM_UP = 20, 10, 200, 50
 NAMES = ("autosample-tf", "TFRS BruteForce", "faiss flat")
@@ -64,6 +62,8 @@ def main(path: str) -> None:
 
 def export_brute_force(trained: TrainedRun, folder: Path) -> Path:
     """A lookup of the user's vector and the layer over all items, as TFRS's tutorial has it."""
+    import tensorflow_recommenders as tfrs  # after autosample_tf, which asks for Keras 2
+
     vectors, data = Representations.of(trained.model), trained.data
     users = data.user_ids.tolist()
     lookup = tf.keras.layers.StringLookup(vocabulary=users, mask_token=None)
