@@ -25,7 +25,7 @@ _HOMES = {
     "Settings": "autosample_tf.settings",
     "compare": "autosample_tf.comparison",
     "evaluate": "autosample_tf.training",
-    "export": "autosample_tf.serving",
+    "export": "autosample_tf.exporting",
     "load": "autosample_tf.catalog",
     "recommend": "autosample_tf.recommendation",
     "retrain": "autosample_tf.training",

@@ -398,19 +398,26 @@ def convert(seed: int, output: Path, as_json: bool, quiet: bool, **options: Any)
 @click.option("--user", "user_ids", multiple=True, metavar="ID", help="A user id; repeatable.")
 @click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="The most items a user gets.")  # fmt: skip
+@click.option("--exclude", type=click.Path(path_type=Path),
+              help="A file of more to leave out: .csv, .jsonl or .parquet with users and items, "
+              "as --output writes; any other: item ids, one a line, for everybody.")  # fmt: skip
+@click.option("--candidates", type=click.Path(path_type=Path),
+              help="A file of the item ids to rank, one a line. Default: all items.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path),
               help="A .jsonl, .csv or .parquet file. Default: JSON lines, printed.")  # fmt: skip
 @source_options
 @device_option
 @output_options
 def recommend(
-    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, output: Path | None,
-    device: str, as_json: bool, quiet: bool, **options: Any,
+    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, exclude: Path | None,
+    candidates: Path | None, output: Path | None, device: str, as_json: bool, quiet: bool,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Ranks items for users of a run, those already seen left out.
 
     A line is {"user": …, "items": […], "scores": […]}; a row of .csv and .parquet is
-    user, item, rank, score. --json prints the counts, and needs --output.
+    user, item, rank, score. --json prints the counts, and needs --output. Stopped, the same
+    command goes on with its file.
 
     \b
     Example:
@@ -426,9 +433,11 @@ def recommend(
 
     done = write_recommendations(
         run, output=output or sys.stdout,
-        users=users or user_ids or None, k=k, source=chosen_override(options),
+        users=users or user_ids or None, k=k, exclude=exclude, candidates=candidates,
+        source=chosen_override(options),
     )  # fmt: skip
-    counts = {"users": done.users, "items": done.items, "unknown": done.unknown}
+    counts = {"users": done.users, "items": done.items, "unknown": done.unknown,
+              "unknown_items": done.unknown_items}  # fmt: skip
     if as_json:
         click.echo(json.dumps({**counts, "output": str(output)}))
     elif output and not quiet:
@@ -441,12 +450,17 @@ def recommend(
               help="Items a user gets.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path),
               help="The folder of the versions. Default: `export` in the run's.")  # fmt: skip
+@click.option("--quantize", type=click.Choice(["bfloat16", "int8"]),
+              help="Store item vectors with fewer bits; tells what it costs.")  # fmt: skip
+@click.option("--index", type=click.Choice(["faiss", "hnsw"]),
+              help="Write an approximate index of items besides; tells its recall.")  # fmt: skip
 @source_options
 @device_option
 @output_options
 def export(
-    run: Path, k: int, output: Path | None, device: str, as_json: bool, quiet: bool, **options: Any
-) -> None:
+    run: Path, k: int, output: Path | None, quantize: str | None, index: str | None, device: str,
+    as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
     """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
 
     From user_id to item_id, score and known; unknown users get the popularity ranking.
@@ -454,15 +468,33 @@ def export(
     \b
     Example:
       autosample-tf export --run runs/gowalla-mf --top-k 50
+      autosample-tf export --run runs/gowalla-mf --quantize int8 --index hnsw
     """
     load_training(device=device)
-    from autosample_tf.serving import export as write_model
+    from autosample_tf.exporting import FACTS
+    from autosample_tf.exporting import export as write_model
 
-    folder = write_model(run, output=output, k=k, source=chosen_override(options))
+    folder = write_model(run, output=output, k=k, quantize=quantize, index=index,
+                         source=chosen_override(options))  # fmt: skip
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if as_json:
-        click.echo(json.dumps({"folder": str(folder)}))
+        click.echo(json.dumps({"folder": str(folder), **facts}))
     elif not quiet:
-        click.echo(f"SavedModel, compared with the run: {folder}")
+        click.echo(f"SavedModel, compared with the run for {facts['users_compared']} users: "
+                   f"{folder}")  # fmt: skip
+        _print_approximations(facts)
+
+
+def _print_approximations(facts: dict[str, Any]) -> None:
+    """What an export's quantized vectors and its index lose."""
+    if quantized := facts["quantize"]:
+        for name, value in quantized["float32"].items():
+            stored = quantized[quantized["kind"]][name]
+            click.echo(f"{quantized['kind']} {quantized['split']} {name} {stored:.6f}, "
+                       f"float32 {value:.6f}")  # fmt: skip
+    if index := facts["index"]:
+        for name, value in index["recall"].items():
+            click.echo(f"{index['kind']} {name} {value:.4f} of brute force")
 
 
 @main.command()

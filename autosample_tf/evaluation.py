@@ -1,17 +1,17 @@
 """Exact full ranking over the catalogue, and the metrics of it.
 
 Ranking needs, for each user, the best k items that the user has not seen; ties go to the
-smaller item index. Three facts make it cheap and keep it exact: the best k lie within the
-k best blocks of items by block maximum, so only those are sorted; among the best
-k + (number of seen items) at least k are unseen, so nothing is masked in the score
-matrix; and users of like degree share a batch, so that number stays small.
+smaller item index. Two things make it cheap and keep it exact: the best k lie within the
+k best blocks of items by block maximum, so only those are sorted; and seen items are marked
+in the scores pair by pair, which costs a tenth of making them, where to rank as many items
+more as a user has seen costs more than that, and another graph for every number.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
+from autosample_tf.representations import Representations
 
 _USERS_PER_BATCH = 128  # score blocks that stay in cache: larger ones are slower
 _MOST_BATCHES_AT_ONCE = 4  # each holds a score of every item: memory grows with them
@@ -56,126 +56,157 @@ def check_cutoffs(cutoffs: Sequence[int], num_items: int) -> None:
             )
 
 
-def _batches_of_like_degree(
-    degrees: np.ndarray, k: int, num_items: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Places of users to rank together, and how many candidates suffice for all of them.
-
-    Widths are k plus a power of two, so that few of them are traced.
-    """
-    order = np.argsort(degrees, kind="stable")
-    for start in range(0, len(order), _USERS_PER_BATCH):
-        places = order[start : start + _USERS_PER_BATCH]
-        most_seen = int(degrees[places[-1]])
-        yield places, min(num_items, k + (1 << (most_seen - 1).bit_length() if most_seen else 0))
-
-
 class Ranker:
     """Ranks the catalogue for users as the model's parameters stand; reusable, so traced once.
 
     Args:
-      model: of which `propagate` is called once a ranking.
+      model: of which `propagate` is called once a ranking; or its representations.
       seen: the items of each user to leave out.
       k: how many items to rank, in [1, num_items].
       learned: the pairs that the model learned from; None: those of `seen`.
+      popularity: [num_items], what users of whom nothing was learned are ranked by; None:
+        how many users an item has in `seen`.
 
     Raises:
       InputError: if k is out of range.
     """
 
     def __init__(
-        self, model: Recommender, seen: Interactions, k: int, learned: Interactions | None = None
+        self,
+        model: Recommender | Representations,
+        seen: Interactions,
+        k: int,
+        learned: Interactions | None = None,
+        popularity: np.ndarray | None = None,
     ):
         check_cutoffs([k], model.num_items)
         self._model, self._seen, self._k = model, seen, k
+        self._popularity = seen.popularity if popularity is None else popularity
         self._learned = seen if learned is None else learned
-        self._pairs = PairSet(seen)
-        self._graphs: dict[int, tf.types.experimental.PolymorphicFunction] = {}
+        padding = -model.num_items % _ITEMS_PER_BLOCK
+        self._padding = [[0, padding], [0, 0]]
+        self._padded = _every_pair(_USERS_PER_BATCH, model.num_items, padding)
+        self._graph = tf.function(self._ranked)
 
     def rank(self, users: np.ndarray) -> Rankings:
         """The best unseen items of each of `users` [n], in the order given.
 
         A user without a pair that the model learned from has no representation worth ranking
-        by, and gets the most popular unseen items, an item's number of users in `seen` being
-        its score.
+        by, and gets the most popular unseen items, an item's popularity being its score.
         """
         users = np.asarray(users, np.int32)
         items = np.full((len(users), self._k), -1, np.int32)
         scores = np.full((len(users), self._k), tf.float32.min, np.float32)
         state = tf.nest.map_structure(tf.convert_to_tensor, self._model.propagate())
         catalogue = self._model.items(state, tf.range(self._model.num_items))
-        degrees = self._seen.degrees[users]
+        catalogue = tf.pad(catalogue, self._padding)  # once, not the scores of every batch
 
-        def rank_batch(places_and_width: tuple[np.ndarray, int]) -> None:
-            places, width = places_and_width
-            batch = tf.constant(np.resize(users[places], _USERS_PER_BATCH))  # one shape
-            best, best_scores = self._graph(width)(state, catalogue, batch)
-            items[places] = best.numpy()[: len(places)]
-            scores[places] = best_scores.numpy()[: len(places)]
+        def rank_batch(first: int) -> None:
+            places = slice(first, first + _USERS_PER_BATCH)
+            batch = np.resize(users[places], _USERS_PER_BATCH)  # one shape
+            found = self._graph(state, catalogue, batch, self._left_out(batch))
+            best, best_scores = (part.numpy() for part in found)
+            items[places] = best[: len(users) - first]
+            scores[places] = best_scores[: len(users) - first]
 
-        batches = _batches_of_like_degree(degrees, self._k, self._model.num_items)
         # A batch for each core keeps them busier than all cores at one batch, whose top k is
         # one core's work in part.
         with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_BATCHES_AT_ONCE)) as threads:
-            list(threads.map(rank_batch, batches))
+            list(threads.map(rank_batch, range(0, len(users), _USERS_PER_BATCH)))
         self._rank_by_popularity(users, items, scores)
         return Rankings(users, items, scores)
+
+    def _left_out(self, users: np.ndarray) -> tf.Tensor:
+        """[n, 2] int32: the rows of a batch of users, and items that are not to be ranked."""
+        degrees = self._seen.degrees[users]
+        rows = np.repeat(np.arange(len(users)), degrees)
+        begins = np.cumsum(degrees) - degrees
+        within = np.arange(len(rows)) - begins[rows]
+        items = self._seen.items[self._seen.offsets[users[rows]] + within]
+        seen = np.stack([rows, items], axis=1).astype(np.int32)
+        return tf.constant(np.concatenate([seen, self._padded]))
 
     def _rank_by_popularity(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray) -> None:
         """Overwrites the rankings of the users of whom nothing was learned."""
         cold = np.flatnonzero(self._learned.degrees[users] == 0)
         if not len(cold):
             return  # without sorting a catalogue for nobody, in every epoch
-        popular = popularity_ranking(self._seen)
+        popular = popularity_ranking(self._popularity)
         for place in cold:
             own = self._seen.row(users[place])
             candidates = popular[: self._k + len(own)]
             unseen = candidates[~np.isin(candidates, own)][: self._k]
             items[place], scores[place] = -1, tf.float32.min
             items[place, : len(unseen)] = unseen
-            scores[place, : len(unseen)] = self._seen.popularity[unseen]
+            scores[place, : len(unseen)] = self._popularity[unseen]
 
-    def _graph(self, width: int) -> tf.types.experimental.PolymorphicFunction:
-        """The graph that ranks a batch from `width` candidates a user, made once a width."""
-
-        @tf.function
-        def ranked(
-            state: State, catalogue: tf.Tensor, users: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor]:
-            rows = self._model.users(state, users)
-            values, candidates = _best_of_catalogue(self._model, rows, catalogue, width)
-            unseen = ~self._pairs.contains(users, candidates)
-            return first_marked(candidates, values, unseen, self._k)
-
-        return self._graphs.setdefault(width, ranked)
+    def _ranked(
+        self, state: State, catalogue: tf.Tensor, users: tf.Tensor, left_out: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The graph: items [batch, k] of a batch of users, and their scores."""
+        rows = self._model.users(state, users)
+        values, items = _best_of_catalogue(self._model, rows, catalogue, left_out, self._k)
+        return tf.where(values > tf.float32.min, items, -1), values
 
 
 def _best_of_catalogue(
-    model: Recommender, users: tf.Tensor, catalogue: tf.Tensor, k: int
+    model: Recommender | Representations,
+    users: tf.Tensor,
+    catalogue: tf.Tensor,
+    left_out: tf.Tensor,
+    k: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `exact_top_k` of all scores, of which no more than some are there at a time.
+    """As `best_beside` of all scores, of which no more than some are there at a time.
 
     Args:
       model: whose scores.
       users: [batch, dim].
       catalogue: [num_items, dim].
+      left_out: [n, 2] int32: rows of the batch, and items.
       k: in [1, num_items].
     """
+    if catalogue.shape[0] <= _MOST_ITEMS_AT_ONCE:
+        return best_beside(model.score_all(users, catalogue), left_out, k)
     values: list[tf.Tensor] = []
     items: list[tf.Tensor] = []
     for first in range(0, catalogue.shape[0], _MOST_ITEMS_AT_ONCE):
         with tf.control_dependencies(values[-1:]):  # one part after another
             part = tf.identity(catalogue[first : first + _MOST_ITEMS_AT_ONCE])
-            best, places = exact_top_k(model.score_all(users, part), min(k, part.shape[0]))
+            places = left_out - [0, first]
+            inside = (places[:, 1] >= 0) & (places[:, 1] < part.shape[0])
+            scores = model.score_all(users, part)
+            best, here = best_beside(scores, tf.boolean_mask(places, inside), min(k, part.shape[0]))
         values.append(best)
-        items.append(first + places)
-    if len(values) == 1:
-        return values[0], items[0]
-    best, places = tf.math.top_k(tf.concat(values, axis=1), k)
-    return best, tf.gather(tf.concat(items, axis=1), places, batch_dims=1)
+        items.append(first + here)
+    best, here = tf.math.top_k(tf.concat(values, axis=1), k)
+    return best, tf.gather(tf.concat(items, axis=1), here, batch_dims=1)
 
 
-def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+def best_beside(
+    scores: tf.Tensor, left_out: tf.Tensor, k: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The k largest of each row as `exact_top_k` has them, but for some elements.
+
+    Args:
+      scores: [batch, num_items] float32.
+      left_out: [n, 2] integers: rows and items; a pair may come twice.
+      k: in [1, num_items].
+
+    Returns:
+      values [batch, k], the lowest finite one where there are no more, and items [batch, k]
+      int32, anything there.
+    """
+    lowest = tf.fill([tf.shape(left_out)[0]], tf.float32.min)
+    return exact_top_k(tf.tensor_scatter_nd_update(scores, left_out, lowest), k)
+
+
+def _every_pair(num_rows: int, first: int, number: int) -> np.ndarray:
+    """[num_rows * number, 2] int32: each row with so many items from `first` on."""
+    rows, items = np.indices((num_rows, number), np.int32)
+    return np.stack([rows.ravel(), first + items.ravel()], axis=1)
+
+
+def exact_top_k(scores: tf.Tensor, k: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The k largest of each row, largest first, ties to the smaller index.
 
     As `tf.math.top_k`, several times as fast where k is far below the rows' length: a
@@ -184,44 +215,31 @@ def exact_top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
       scores: [batch, n] float32; n is static, batch need not be.
-      k: in [1, n].
+      k: in [1, n], a number or a scalar int32 tensor.
 
     Returns:
       values [batch, k] and indices [batch, k] int32.
     """
+    pays = 2 * k < -(-scores.shape[1] // _ITEMS_PER_BLOCK)
+    if tf.is_tensor(pays):
+        return tf.cond(
+            pays, lambda: _top_k_of_blocks(scores, k), lambda: (*tf.math.top_k(scores, k),)
+        )
+    return _top_k_of_blocks(scores, k) if pays else tf.math.top_k(scores, k)
+
+
+def _top_k_of_blocks(scores: tf.Tensor, k: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     n = scores.shape[1]
     num_blocks = -(-n // _ITEMS_PER_BLOCK)
-    if 2 * k >= num_blocks:
-        return tf.math.top_k(scores, k)
-    padding = num_blocks * _ITEMS_PER_BLOCK - n
-    padded = tf.pad(scores, [[0, 0], [0, padding]], constant_values=-np.inf)
-    blocks = tf.reshape(padded, [-1, num_blocks, _ITEMS_PER_BLOCK])
+    if padding := num_blocks * _ITEMS_PER_BLOCK - n:
+        scores = tf.pad(scores, [[0, 0], [0, padding]], constant_values=-np.inf)
+    blocks = tf.reshape(scores, [-1, num_blocks, _ITEMS_PER_BLOCK])
     best_blocks = tf.math.top_k(tf.reduce_max(blocks, axis=2), k).indices
     best_blocks = tf.sort(best_blocks, axis=1)  # ascending again, so that ties stay in order
     kept = tf.gather(blocks, best_blocks, batch_dims=1)  # [batch, k, block]
     values, places = tf.math.top_k(tf.reshape(kept, [-1, k * _ITEMS_PER_BLOCK]), k)
     block = tf.gather(best_blocks, places // _ITEMS_PER_BLOCK, batch_dims=1)
     return values, block * _ITEMS_PER_BLOCK + places % _ITEMS_PER_BLOCK
-
-
-def first_marked(
-    items: tf.Tensor, scores: tf.Tensor, marked: tf.Tensor, k: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The first k marked columns of each row, in their order; -1 and lowest where fewer.
-
-    Args:
-      items: [batch, n] int32.
-      scores: [batch, n].
-      marked: [batch, n] bool.
-      k: at most n.
-    """
-    width = items.shape[1]
-    order = tf.where(marked, tf.range(width, 0, -1)[None, :], 0)
-    left, columns = tf.math.top_k(order, k)
-    found = left > 0
-    chosen = tf.gather(items, columns, batch_dims=1)
-    values = tf.gather(scores, columns, batch_dims=1)
-    return tf.where(found, chosen, -1), tf.where(found, values, scores.dtype.min)
 
 
 def metrics_of_hits(hits: np.ndarray, num_held_out: np.ndarray, k: int) -> dict[str, np.ndarray]:
@@ -270,7 +288,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: Recommender,
+        model: Recommender | Representations,
         held_out: Interactions,
         seen: Interactions,
         cutoffs: Sequence[int],
@@ -297,6 +315,6 @@ class Evaluator:
         return {name: float(values.mean()) for name, values in self.per_user().items()}
 
 
-def popularity_ranking(seen: Interactions) -> np.ndarray:
-    """[num_items] int32: items by falling number of users, ties to the smaller index."""
-    return np.argsort(-seen.popularity, kind="stable").astype(np.int32)
+def popularity_ranking(popularity: np.ndarray) -> np.ndarray:
+    """[num_items] int32: items by falling popularity, ties to the smaller index."""
+    return np.argsort(-popularity, kind="stable").astype(np.int32)

@@ -1,38 +1,29 @@
-"""Recommendations of a finished run as a file: JSON lines, CSV or Parquet.
+"""Recommendations of a finished run: for whom, of which items, without which.
 
-Users are ranked and written a block at a time, so memory does not grow with them, and a
-file is either whole or not there. Scores keep all of their float32 digits: metrics
-computed from the file are the run's own.
+Users are ranked and written a block at a time, so memory does not grow with them. Scores
+keep all of their float32 digits: metrics computed from a file are the run's own.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
-import logging
+import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 
-from autosample_tf.errors import expected, unknown
-from autosample_tf.evaluation import Ranker
-from autosample_tf.interactions import Dataset
-from autosample_tf.training import Source, load_run
+from autosample_tf.errors import expected
+from autosample_tf.evaluation import Ranker, Rankings, check_cutoffs
+from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.recommendation_files import Names, check_extension, write_in_parts, write_lines
+from autosample_tf.representations import Representations
+from autosample_tf.requested_ids import PAIR_FILES, Ids, places_of_ids, places_of_pairs
+from autosample_tf.training import Source, TrainedRun, load_run
 
 _USERS_PER_BLOCK = 4096
-_COLUMNS = pa.schema(
-    [("user", pa.string()), ("item", pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
-)
 Output = str | os.PathLike[str] | TextIO | None
-Users = str | os.PathLike[str] | Iterable[object] | None
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,37 +37,43 @@ class Recommended:
       unknown: how many of the ids asked for the run does not know.
       lines: for each user `{"user", "items", "scores"}`, best first, where there is no
         output; else None.
+      unknown_items: how many ids of candidates, and ids or pairs to exclude, it does not know.
     """
 
     users: int
     items: int
     unknown: int
     lines: list[dict[str, Any]] | None = None
+    unknown_items: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Block:
-    """The rankings of some users in original ids.
+class _Shelf:
+    """What there is to choose from, its items numbered from 0.
 
     Attributes:
-      users: [n] str.
-      items: [n, k] str; anything where `ranked` does not hold.
-      scores: [n, k] float32.
-      ranked: [n, k] bool, the columns that hold an item: the first ones of a row.
+      items: [n] int64, ascending: their places in the run's catalogue.
+      representations: of all users and these items.
+      left_out: the pairs that are not to be ranked.
+      popularity: [n], how many users an item has.
+      unknown: how many ids or pairs of the request the run does not know.
     """
 
-    users: np.ndarray
     items: np.ndarray
-    scores: np.ndarray
-    ranked: np.ndarray
+    representations: Representations
+    left_out: Interactions
+    popularity: np.ndarray
+    unknown: int
 
 
 def recommend(
     run_dir: str | Path,
     *,
     output: Output = None,
-    users: Users = None,
+    users: Ids | None = None,
     k: int = 20,
+    exclude: str | os.PathLike[str] | None = None,
+    candidates: Ids | None = None,
     source: str | Source | Dataset | None = None,
 ) -> Recommended:
     """Ranks the catalogue for users of a finished run, seen items left out.
@@ -84,6 +81,9 @@ def recommend(
     Seen is train and validation, of a run with `select_on_test` the test pairs too: its
     test metrics cannot be had from these rankings. A user of whom
     no pair was trained on gets the most popular items.
+
+    A file is written in parts, so that the same call goes on where one was stopped:
+    see `recommendation_files`.
 
     Args:
       run_dir: the run's folder.
@@ -93,150 +93,106 @@ def recommend(
       users: original ids, each ranked for once, in this order; or the path of a file with
         one a line; or None: all users, in the catalogue's order.
       k: the most items a user gets, in [1, number of items].
+      exclude: a file of more to leave out: pairs of users and items in a .csv, .jsonl or
+        .parquet file as this function writes; in any other, ids of items that nobody gets,
+        one a line.
+      candidates: the ids of the items to rank, or a file with one a line; None: all.
       source: the dataset, if it is not where the run found it.
 
     Raises:
       InputError: if the run is not finished, k is out of range, the output's extension is
-        not known, or none of the users is.
+        not known, none of the users or candidates is, or no item is left to rank.
     """
-    write = _writer(output)  # an unknown extension fails before anything is loaded
+    path, stream = None, None
+    if isinstance(output, str | os.PathLike):
+        path = Path(output)
+        check_extension(path)  # before anything is loaded
+    else:
+        stream = output
     trained = load_run(run_dir, source=source)
-    places, num_unknown = _places_of(users, trained.data.user_ids)
-    ranker = Ranker(trained.model, trained.seen, k, trained.learned)
-    counter = _Counter(_blocks(ranker, trained.data, places))
-    lines = write(counter)
-    return Recommended(len(places), counter.items, num_unknown, lines)
+    data = trained.data
+    check_cutoffs([k], data.num_items)
+    places, num_unknown = np.arange(data.num_users), 0
+    if users is not None:
+        places, num_unknown = places_of_ids(users, data.user_ids, "user")
+    shelf = _shelf(trained, candidates, exclude)
+    k = min(k, len(shelf.items))
+    ranker = Ranker(shelf.representations, shelf.left_out, k, trained.learned, shelf.popularity)
+    names = Names(data.user_ids, data.item_ids[shelf.items])
+
+    def rank(block: int) -> Rankings:
+        first = block * _USERS_PER_BLOCK
+        return ranker.rank(places[first : first + _USERS_PER_BLOCK])
+
+    num_blocks = -(-len(places) // _USERS_PER_BLOCK)
+    lines = None
+    if path is not None:
+        write_in_parts(path, names, num_blocks, rank, _request(trained, shelf, places, k))
+    elif stream is not None:
+        for block in range(num_blocks):
+            write_lines(stream, names, rank(block))
+    else:
+        lines = [line for block in range(num_blocks) for line in names.lines(rank(block))]
+    num_items = int(np.minimum(k, len(shelf.items) - shelf.left_out.degrees[places]).sum())
+    return Recommended(len(places), num_items, num_unknown, lines, shelf.unknown)
 
 
-def _writer(output: Output) -> Callable[[Iterable[_Block]], list[dict[str, Any]] | None]:
-    """What takes the blocks; for no output it returns their lines."""
-    if output is None:
-        return lambda blocks: [line for block in blocks for line in _lines(block)]
-    if not isinstance(output, str | os.PathLike):
-        return functools.partial(_write_lines, output)
-    path = Path(output)
-    if path.suffix.lower() not in _FILE_WRITERS:
-        raise unknown("extension of a file of recommendations", path.name, list(_FILE_WRITERS))
-    return functools.partial(_write_whole, path)
-
-
-def _places_of(users: Users, user_ids: np.ndarray) -> tuple[np.ndarray, int]:
-    """The users' places in the catalogue [n], and how many ids were unknown."""
-    if users is None:
-        return np.arange(len(user_ids)), 0
-    asked = _read_ids(Path(users)) if isinstance(users, str | os.PathLike) else users
-    ids = list(dict.fromkeys(str(user) for user in asked))
-    places = {user: place for place, user in enumerate(user_ids.tolist())}
-    strangers = [user for user in ids if user not in places]
-    if len(strangers) == len(ids):
-        raise expected(
-            f"ids of the run's {len(user_ids):,} users, such as {str(user_ids[0])!r}",
-            received=f"{_some(strangers)}, none of which it knows" if ids else "no id",
-            remedy="Give ids as the dataset has them.",
+def _shelf(
+    trained: TrainedRun, candidates: Ids | None, exclude: str | os.PathLike[str] | None
+) -> _Shelf:
+    data, left_out = trained.data, trained.seen
+    items, num_unknown = np.arange(data.num_items), 0
+    if candidates is not None:
+        items, num_unknown = places_of_ids(candidates, data.item_ids, "item")
+    if exclude is not None and Path(exclude).suffix.lower() in PAIR_FILES:
+        *pairs, unknown = places_of_pairs(Path(exclude), data.user_ids, data.item_ids)
+        left_out = left_out.union(
+            Interactions.from_pairs(*pairs, num_users=data.num_users, num_items=data.num_items)
         )
-    if strangers:
-        log.warning("unknown users left out: %d (%s)", len(strangers), _some(strangers))
-    return np.array([places[user] for user in ids if user in places]), len(strangers)
-
-
-def _read_ids(path: Path) -> list[str]:
-    """A file's lines, blank ones left out; spaces belong to an id."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
+        num_unknown += unknown
+    elif exclude is not None:
+        excluded, unknown = places_of_ids(exclude, data.item_ids, "item")
+        items = items[~np.isin(items, excluded)]
+        num_unknown += unknown
+    if not len(items):
         raise expected(
-            f"UTF-8 text, one user id a line, in {path}",
-            received=error,
-            remedy="Save it as UTF-8.",
-        ) from error
-    return [line for line in text.split("\n") if line.strip()]
-
-
-def _some(ids: list[str]) -> str:
-    return ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
-
-
-def _blocks(ranker: Ranker, data: Dataset, places: np.ndarray) -> Iterator[_Block]:
-    for start in range(0, len(places), _USERS_PER_BLOCK):
-        rankings = ranker.rank(places[start : start + _USERS_PER_BLOCK])
-        yield _Block(
-            users=data.user_ids[rankings.users],
-            items=data.item_ids[rankings.items],
-            scores=rankings.scores,
-            ranked=rankings.items >= 0,
+            "an item to rank",
+            received="candidates that are all excluded",
+            remedy="Exclude fewer, or name other candidates.",
         )
+    items = np.sort(items)
+    return _Shelf(
+        items=items,
+        representations=Representations.of(trained.model).of_items(items),
+        left_out=_of_items(left_out, items),
+        popularity=trained.seen.popularity[items],
+        unknown=num_unknown,
+    )
 
 
-class _Counter:
-    """Blocks on their way to a writer, with the number of items that went through."""
-
-    def __init__(self, blocks: Iterator[_Block]):
-        self._blocks = blocks
-        self.items = 0
-
-    def __iter__(self) -> Iterator[_Block]:
-        for block in self._blocks:
-            self.items += int(block.ranked.sum())
-            yield block
+def _of_items(pairs: Interactions, items: np.ndarray) -> Interactions:
+    """The pairs of some items [n], ascending, which are then numbered from 0."""
+    if len(items) == pairs.num_items:
+        return pairs
+    places = np.full(pairs.num_items, -1, np.int32)
+    places[items] = np.arange(len(items))
+    kept = pairs.select(places[pairs.items] >= 0)
+    return Interactions(kept.offsets, places[kept.items], len(items))
 
 
-def _write_whole(path: Path, blocks: Iterable[_Block]) -> None:
-    """Writes beside the path and renames, so that the file is whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        _FILE_WRITERS[path.suffix.lower()](blocks, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _lines(block: _Block) -> Iterator[dict[str, Any]]:
-    rows = zip(block.users, block.items, block.scores, block.ranked, strict=True)
-    for user, items, scores, ranked in rows:
-        yield {
-            "user": str(user),
-            "items": items[ranked].tolist(),
-            "scores": scores[ranked].tolist(),
-        }
-
-
-def _table(block: _Block) -> pa.Table:
-    """One row an item."""
-    places, columns = np.nonzero(block.ranked)
-    arrays = [
-        block.users[places],
-        block.items[places, columns],
-        (columns + 1).astype(np.int32),
-        block.scores[places, columns],
-    ]
-    return pa.table([pa.array(array) for array in arrays], schema=_COLUMNS)
-
-
-def _write_lines(stream: TextIO, blocks: Iterable[_Block]) -> None:
-    for block in blocks:
-        stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in _lines(block))
-
-
-def _write_jsonl(blocks: Iterable[_Block], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        _write_lines(stream, blocks)
-
-
-def _write_csv(blocks: Iterable[_Block], path: Path) -> None:
-    with pyarrow.csv.CSVWriter(path, _COLUMNS) as writer:
-        for block in blocks:
-            writer.write_table(_table(block))
-
-
-def _write_parquet(blocks: Iterable[_Block], path: Path) -> None:
-    with pyarrow.parquet.ParquetWriter(path, _COLUMNS) as writer:
-        for block in blocks:
-            writer.write_table(_table(block))
-
-
-_FILE_WRITERS: dict[str, Callable[[Iterable[_Block], Path], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
+def _request(trained: TrainedRun, shelf: _Shelf, places: np.ndarray, k: int) -> dict[str, Any]:
+    """All that a file depends on, large things by their SHA-256."""
+    tables = {
+        "user_vectors": shelf.representations.user_vectors.numpy(),
+        "item_vectors": shelf.representations.item_vectors.numpy(),
+        "users": places,
+        "items": shelf.items,
+        "left_out_offsets": shelf.left_out.offsets,
+        "left_out_items": shelf.left_out.items,
+    }
+    digests = {
+        name: hashlib.sha256(np.ascontiguousarray(table).data).hexdigest()
+        for name, table in tables.items()
+    }
+    data = trained.run.config()["dataset"]["sha256"]
+    return {"dataset": data, "k": k, "users_per_block": _USERS_PER_BLOCK, **digests}

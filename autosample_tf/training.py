@@ -134,20 +134,9 @@ def evaluate(
     Under `select_on_test` the two are the same: validation is the test pairs.
     """
     trained = load_run(run_dir, source=source)
-    if split not in ("valid", "test"):
-        raise expected("the split valid or test", received=split, remedy="Name one of them.")
-    data, cutoffs = trained.data, trained.settings.top_k
-    if split == "valid" and trained.settings.refit:
-        raise expected(
-            "a split that the model was not trained on",
-            received="valid, of a run with --refit",
-            remedy="Its validation metrics before the refit are in metrics.json.",
-        )
-    if split == "valid":
-        held_out, seen = chosen_on(data, trained.settings), data.train
-    else:
-        held_out, seen = data.test, seen_in_test(data, trained.settings)
-    return Evaluator(trained.model, held_out, seen, cutoffs, trained.learned).mean()
+    pairs, seen = held_out(trained, split)
+    cutoffs = trained.settings.top_k
+    return Evaluator(trained.model, pairs, seen, cutoffs, trained.learned).mean()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -186,6 +175,26 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     model = build(settings, learned)
     read_parameters(model, run.retrain / "parameters")
     return TrainedRun(run, settings, data, model, learned, seen_by_users(data, settings))
+
+
+def held_out(trained: TrainedRun, split: str) -> tuple[Interactions, Interactions]:
+    """The pairs that a run's model is measured on, and those that rankings then leave out.
+
+    Raises:
+      InputError: if the split is neither valid nor test, or the model was trained on it.
+    """
+    if split not in ("valid", "test"):
+        raise expected("the split valid or test", received=split, remedy="Name one of them.")
+    data, settings = trained.data, trained.settings
+    if split == "test":
+        return data.test, seen_in_test(data, settings)
+    if settings.refit:
+        raise expected(
+            "a split that the model was not trained on",
+            received="valid, of a run with --refit",
+            remedy="Its validation metrics before the refit are in metrics.json.",
+        )
+    return chosen_on(data, settings), data.train
 
 
 def _as_source(source: str | Source | Dataset) -> Source | Dataset:

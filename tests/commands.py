@@ -28,6 +28,25 @@ def separately(
     )
 
 
+def with_small_files(limit: int, *arguments: object) -> tuple[int, str, str]:
+    """`autosample-tf …` where no file may grow past so many bytes.
+
+    It stands for a full disk: writing fails alike, in the kernel. POSIX only.
+    """
+    code = (
+        f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2); "
+        "sys.argv[0] = 'autosample-tf'; runpy.run_module('autosample_tf.cli', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 def told_in_one_line(outcome: tuple[int, str, str]) -> str:
     """The line on stderr of a command that failed with exit code 1."""
     code, _, err = outcome

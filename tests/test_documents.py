@@ -17,6 +17,7 @@ from autosample_tf.samplers import SAMPLERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = README + (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -59,10 +60,10 @@ def test_contributings_sampler_runs_by_its_spec(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [line for block in blocks(README, "sh") for line in block.splitlines()
+    [line for block in blocks(COMMANDS, "sh") for line in block.splitlines()
      if line.startswith("autosample-tf")],
 )  # fmt: skip
-def test_every_command_of_the_readme_takes_its_options(line: str) -> None:
+def test_every_command_of_the_documents_takes_its_options(line: str) -> None:
     """Each is parsed as written; `--help` at its end keeps it from running."""
     arguments = shlex.split(line, comments=True)[1:]
     result = CliRunner().invoke(main, [*arguments, "--help"])

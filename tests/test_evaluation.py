@@ -17,7 +17,6 @@ from autosample_tf.evaluation import (
     Evaluator,
     Ranker,
     exact_top_k,
-    first_marked,
     metrics_of_hits,
     popularity_ranking,
 )
@@ -121,39 +120,6 @@ def test_top_k_has_static_shapes_in_a_graph() -> None:
     function = tf.function(lambda scores: exact_top_k(scores, 3))
     graph = function.get_concrete_function(tf.TensorSpec([2, 4100], tf.float32))
     assert [output.shape for output in graph.outputs] == [(2, 3), (2, 3)]
-
-
-# --- first_marked
-
-
-def test_first_marked_keeps_the_order_of_the_columns() -> None:
-    items = tf.constant([[9, 4, 7, 1], [3, 2, 1, 0]])
-    scores = tf.constant([[0.9, 0.8, 0.7, 0.6], [4.0, 3.0, 2.0, 1.0]])
-    marked = tf.constant([[False, True, False, True], [True, True, True, True]])
-    chosen, values = first_marked(items, scores, marked, 2)
-    np.testing.assert_array_equal(chosen, [[4, 1], [3, 2]])
-    np.testing.assert_array_equal(values, np.float32([[0.8, 0.6], [4.0, 3.0]]))
-
-
-def test_first_marked_pads_where_fewer_are_marked() -> None:
-    items, scores = tf.constant([[5, 6, 7], [5, 6, 7]]), tf.constant([[3.0, 2.0, 1.0]] * 2)
-    marked = tf.constant([[False, False, True], [False, False, False]])
-    chosen, values = first_marked(items, scores, marked, 3)
-    np.testing.assert_array_equal(chosen, [[7, -1, -1], [-1, -1, -1]])
-    np.testing.assert_array_equal(values, np.float32([[1.0, LOWEST, LOWEST], [LOWEST] * 3]))
-
-
-def test_first_marked_is_a_loop_over_the_columns() -> None:
-    rng = np.random.default_rng(0)
-    items = rng.permuted(np.tile(np.arange(30), (50, 1)), axis=1)
-    scores = rng.normal(size=(50, 30)).astype(np.float32)
-    marked = rng.random((50, 30)) < 0.2
-    chosen, values = first_marked(tf.constant(items), tf.constant(scores), tf.constant(marked), 6)
-    for row in range(50):
-        columns = [column for column in range(30) if marked[row, column]][:6]
-        padding = 6 - len(columns)
-        assert chosen[row].numpy().tolist() == [*items[row, columns], *[-1] * padding]
-        assert values[row].numpy().tolist() == [*scores[row, columns], *[LOWEST] * padding]
 
 
 # --- metrics
@@ -412,7 +378,8 @@ def test_a_ranker_refuses_a_cutoff_outside_the_catalogue(k: int) -> None:
 
 def test_popularity_ranking_breaks_ties_by_index() -> None:
     seen = interactions([(0, 3), (1, 3), (0, 1), (1, 4), (2, 0), (2, 4)], 3, 6)
-    ranking = popularity_ranking(seen)  # users: 3 and 4 have 2, 0 and 1 have 1, 2 and 5 none
+    popularity = seen.popularity  # items 3 and 4 have 2 users, 0 and 1 have 1, 2 and 5 none
+    ranking = popularity_ranking(popularity)
     assert ranking.tolist() == [3, 4, 0, 1, 2, 5]
     assert ranking.dtype == np.int32
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from click.testing import CliRunner
+from commands import told_in_one_line, with_small_files
+from filelock import FileLock
 from small_runs import write_pairs
 
 import autosample_tf
@@ -161,18 +164,6 @@ class TestFormats:
         with pytest.raises(InputError, match=r"'top.xml'. Known: .csv, .jsonl, .parquet"):
             recommend(tmp_path, output="top.xml")
 
-    @pytest.mark.parametrize("before", [None, "an earlier file"])
-    def test_a_failure_leaves_no_half_file(self, before, tiny_run, tmp_path, monkeypatch):
-        path = tmp_path / "top.jsonl"
-        if before:
-            path.write_text(before)
-        monkeypatch.setattr(recommendation, "_USERS_PER_BLOCK", 16)
-        monkeypatch.setattr(recommendation, "Ranker", failing_after(2))
-        with pytest.raises(OSError, match="disk"):
-            recommend(tiny_run, output=path)
-        assert [p.name for p in tmp_path.iterdir()] == (["top.jsonl"] if before else [])
-        assert before is None or path.read_text() == before
-
 
 def read_rows(path):
     if path.suffix == ".parquet":
@@ -180,17 +171,193 @@ def read_rows(path):
     return path.read_text(encoding="utf-8")
 
 
-def failing_after(blocks):
-    class Failing(recommendation.Ranker):
-        left = blocks
+class Stopped(Exception):
+    """Stands for a power cut."""
+
+
+def stopping_after(blocks):
+    """A ranker that counts, and stops at the block after so many."""
+
+    class Counting(recommendation.Ranker):
+        ranked = 0
 
         def rank(self, users):
-            Failing.left -= 1
-            if Failing.left < 0:
-                raise OSError("the disk is full")
+            if Counting.ranked == blocks:
+                raise Stopped
+            Counting.ranked += 1
             return super().rank(users)
 
-    return Failing
+    return Counting
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Of 16 users: four for the 60 of the tiny run."""
+    monkeypatch.setattr(recommendation, "_USERS_PER_BLOCK", 16)
+    return monkeypatch
+
+
+class TestStopped:
+    def stop(self, small_blocks, blocks, *arguments, **options):
+        with small_blocks.context() as patch:
+            patch.setattr(recommendation, "Ranker", stopping_after(blocks))
+            with pytest.raises(Stopped):
+                recommend(*arguments, **options)
+
+    def go_on(self, small_blocks, *arguments, **options):
+        """How many blocks it ranked, and what it says."""
+        ranker = stopping_after(10**9)
+        with small_blocks.context() as patch:
+            patch.setattr(recommendation, "Ranker", ranker)
+            done = recommend(*arguments, **options)
+        return ranker.ranked, done
+
+    @pytest.mark.parametrize("name", ["top.jsonl", "top.csv", "top.parquet"])
+    @pytest.mark.parametrize("before", [None, b"an earlier file"])
+    def test_goes_on_and_ends_as_if_never_stopped(
+        self, name, before, tiny_run, tmp_path, small_blocks
+    ):
+        recommend(tiny_run, output=tmp_path / "whole" / name, k=3)
+        path = tmp_path / name
+        if before:
+            path.write_bytes(before)
+        self.stop(small_blocks, 2, tiny_run, output=path, k=3)
+        assert (path.read_bytes() if path.exists() else None) == before
+        ranked, done = self.go_on(small_blocks, tiny_run, output=path, k=3)
+        assert ranked == 2
+        assert path.read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (done.users, done.items) == (60, 180)
+        assert {p.name for p in tmp_path.iterdir()} == {name, "whole"}
+
+    @pytest.mark.parametrize(
+        "change", [{"k": 4}, {"users": ["é1⊗"]}, {"candidates": ["товар 1", "товар 2"]}]
+    )
+    def test_begins_anew_where_something_else_is_asked(
+        self, change, tiny_run, tmp_path, small_blocks
+    ):
+        path = tmp_path / "top.jsonl"
+        self.stop(small_blocks, 1, tiny_run, output=path, k=3)
+        asked = {"k": 3, **change}
+        self.go_on(small_blocks, tiny_run, output=path, **asked)
+        assert read_lines(path) == recommend(tiny_run, **asked).lines
+
+    def test_two_do_not_write_the_same_file(self, tiny_run, tmp_path, small_blocks):
+        path = tmp_path / "top.jsonl"
+        self.stop(small_blocks, 1, tiny_run, output=path)
+        with (
+            FileLock(tmp_path / "top.jsonl.parts" / "lock"),
+            pytest.raises(InputError, match=r"no other process writes.*top\.jsonl\."),
+        ):
+            recommend(tiny_run, output=path)
+
+    @pytest.mark.skipif(os.name != "posix", reason="limits of a file's size are POSIX's")
+    @pytest.mark.parametrize("name", ["top.jsonl", "top.csv", "top.parquet"])
+    def test_a_disk_that_takes_no_more(self, name, tiny_run, tmp_path):
+        path = tmp_path / name
+        path.write_text("an earlier file")
+        arguments = ("recommend", "--run", tiny_run, "--output", path)
+        told_in_one_line(with_small_files(900, *arguments))
+        assert path.read_text() == "an earlier file"
+        parts = tmp_path / f"{name}.parts"
+        assert {p.name for p in parts.iterdir()} == {"lock", "request.json"}
+        recommend(tiny_run, output=path)
+        assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+class TestCandidatesAndExclusions:
+    """Against all lines, from which what is not to be there is taken by hand."""
+
+    def everything(self, run):
+        return recommend(run, k=30).lines
+
+    def by_hand(self, run, keeps, k):
+        rows = []
+        for line in self.everything(run):
+            pairs = zip(line["items"], line["scores"], strict=True)
+            kept = [(item, score) for item, score in pairs if keeps(line["user"], item)][:k]
+            rows.append((line["user"], [item for item, _ in kept], [score for _, score in kept]))
+        return rows
+
+    def same(self, lines, expected):
+        assert [(line["user"], line["items"]) for line in lines] == [row[:2] for row in expected]
+        for line, row in zip(lines, expected, strict=True):
+            np.testing.assert_allclose(line["scores"], row[2], rtol=1e-5, atol=1e-6)
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        (tmp_path / "candidates.txt").write_text("8\n89\n11\nnothing\n5\n17\n")
+        (tmp_path / "excluded.txt").write_text("17\n8\n999\n")
+        pairs = [("7", "5"), ("27", "86"), ("nobody", "5"), ("37", "x")]
+        pairs += [(str(10 * user + 7), "11") for user in range(20)]
+        text = "".join(f"{user},{item},1\n" for user, item in pairs)
+        (tmp_path / "pairs.csv").write_text("user,item,rank\n" + text)
+        return tmp_path, set(pairs)
+
+    def test_candidates_alone_are_ranked(self, peculiar_run, files):
+        chosen = {"8", "89", "11", "5", "17"}
+        done = recommend(peculiar_run, k=4, candidates=files[0] / "candidates.txt")
+        self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item in chosen, 4))
+        assert done.unknown_items == 1
+        assert done.items == sum(len(line["items"]) for line in done.lines)
+
+    def test_fewer_candidates_than_k(self, peculiar_run):
+        done = recommend(peculiar_run, k=10, candidates=["5", "8"])
+        self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item in "58", 10))
+
+    def test_items_excluded_for_everybody(self, peculiar_run, files):
+        done = recommend(peculiar_run, k=5, exclude=files[0] / "excluded.txt")
+        left = {"17", "8"}
+        self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item not in left, 5))
+        assert done.unknown_items == 1
+
+    def test_pairs_excluded(self, peculiar_run, files):
+        folder, pairs = files
+        done = recommend(peculiar_run, k=5, exclude=folder / "pairs.csv")
+        expected = self.by_hand(peculiar_run, lambda *pair: pair not in pairs, 5)
+        self.same(done.lines, expected)  # 7 has no train pairs: popularity, exclusions uncounted
+        assert done.unknown_items == 2
+        assert done.items == sum(len(line["items"]) for line in done.lines)
+
+    def test_both(self, peculiar_run, files):
+        folder, pairs = files
+        chosen = {"8", "89", "11", "5", "17"}
+        done = recommend(
+            peculiar_run, k=3, exclude=folder / "pairs.csv", candidates=folder / "candidates.txt"
+        )
+        keeps = lambda user, item: item in chosen and (user, item) not in pairs  # noqa: E731
+        self.same(done.lines, self.by_hand(peculiar_run, keeps, 3))
+
+    @pytest.mark.parametrize("name", ["first.jsonl", "first.csv", "first.parquet"])
+    def test_what_was_recommended_can_be_excluded(self, name, peculiar_run, tmp_path):
+        recommend(peculiar_run, output=tmp_path / name, k=3)
+        whole = recommend(peculiar_run, k=6).lines
+        rest = recommend(peculiar_run, k=3, exclude=tmp_path / name).lines
+        assert [line["items"] for line in rest] == [line["items"][3:] for line in whole]
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("pairs.csv", b"user,thing\n1,2\n"),
+            ("pairs.csv", b""),
+            ("pairs.jsonl", b'{"user": "1"}\n'),
+            ("pairs.jsonl", b"user item\n"),
+            ("pairs.jsonl", b"\xff\xfe"),
+            ("pairs.parquet", b"no parquet"),
+        ],
+    )
+    def test_a_file_that_is_no_pairs_is_an_error(self, name, text, peculiar_run, tmp_path):
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(InputError, match=f"columns user and item in .*{name}; received"):
+            recommend(peculiar_run, exclude=tmp_path / name)
+
+    def test_no_item_left_is_an_error(self, peculiar_run, tmp_path):
+        (tmp_path / "all.txt").write_text("5\n8\n")
+        with pytest.raises(InputError, match="candidates that are all excluded"):
+            recommend(peculiar_run, candidates=["5", "8"], exclude=tmp_path / "all.txt")
+
+    def test_no_known_candidate_is_an_error(self, peculiar_run):
+        with pytest.raises(InputError, match="ids of the run's 30 items, such as '5'"):
+            recommend(peculiar_run, candidates=["x"])
 
 
 class TestUsers:
@@ -242,7 +409,7 @@ class TestCommand:
             "--run", tiny_run, "--users", tmp_path / "users.txt", "--output", output, "--json"
         )
         assert json.loads(result.stdout) == {
-            "users": 1, "items": 20, "unknown": 1, "output": str(output)
+            "users": 1, "items": 20, "unknown": 1, "unknown_items": 0, "output": str(output)
         }  # fmt: skip
         (line,) = read_lines(output)
         top_10 = {**line, "items": line["items"][:10], "scores": line["scores"][:10]}

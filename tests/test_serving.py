@@ -1,24 +1,17 @@
-"""The SavedModel: right, alone in the world, and never half there."""
+"""What the exported graph answers, asked through TensorFlow's C API."""
 
 from __future__ import annotations
-
-import importlib.util
-import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from click.testing import CliRunner
-from tensorflow.core.protobuf import saved_model_pb2
 
-from autosample_tf import InputError, evaluation, export, recommend, serving
-from autosample_tf.cli import main
+from autosample_tf import evaluation, export, recommend, serving
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
+from autosample_tf.representations import Representations
 from autosample_tf.training import load_run
+from autosample_tf.verification import Request, ask
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -35,12 +28,31 @@ def lightgcn(peculiar_run, tmp_path_factory):
     return export(peculiar_run, output=tmp_path_factory.mktemp("exported"), k=10)
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny_run):
+    return load_run(tiny_run)
+
+
+def answer(folder, signature="serving_default", **inputs):
+    """A signature's answer, as nested lists."""
+    (found,) = ask(folder, [Request(signature, inputs)])
+    return found
+
+
 def serve(folder, users):
-    """The signature's answer as lists of text, and arrays."""
-    model = tf.saved_model.load(str(folder))  # kept: its tables go with it
-    answer = model.signatures["serving_default"](user_id=tf.constant(users, tf.string))
-    items = [[item.decode() for item in row] for row in answer["item_id"].numpy()]
-    return items, answer["score"].numpy(), answer["known"].numpy()
+    """The default signature's answer as lists of text, and arrays."""
+    found = answer(folder, user_id=users)
+    return found["item_id"], np.array(found["score"], np.float32), np.array(found["known"])
+
+
+def refused(folder, signature="serving_default", **inputs):
+    """What the loader says of a request that it does not take."""
+    return answer(folder, signature, **inputs)["error"]
+
+
+def saved(server, folder):
+    tf.saved_model.save(server, str(folder), signatures=server.signatures)
+    return folder
 
 
 class TestSignature:
@@ -48,7 +60,9 @@ class TestSignature:
     def test_names_types_and_shapes(self, exported, request):
         folder = request.getfixturevalue(exported)
         loaded = tf.saved_model.load(str(folder)).signatures
-        assert list(loaded) == ["serving_default"]
+        assert set(loaded) == {
+            "serving_default", "recommend", "similar_items", "score", "embed_user", "embed_item"
+        }  # fmt: skip
         signature = loaded["serving_default"]
         assert signature.structured_input_signature[1] == {
             "user_id": tf.TensorSpec([None], tf.string, "user_id")
@@ -63,10 +77,11 @@ class TestSignature:
     def test_any_batch(self, batch, mf):
         users = [f"é{row % 61}⊗" for row in range(batch)]  # the 61st is unknown
         items, scores, known = serve(mf, users)
-        assert (len(items), scores.shape, known.shape) == (batch, (batch, 10), (batch,))
-        alone, scores_alone, known_alone = serve(mf, users[:61])
+        assert (len(items), known.shape) == (batch, (batch,))
+        alone, scores_alone, known_alone = serve(mf, users[:61] or users)
         assert items == [alone[row % 61] for row in range(batch)]
-        np.testing.assert_allclose(scores, np.resize(scores_alone, (batch, 10)), rtol=1e-5)
+        if batch:
+            np.testing.assert_allclose(scores, np.resize(scores_alone, (batch, 10)), rtol=1e-5)
         np.testing.assert_array_equal(known, np.resize(known_alone, batch))
 
 
@@ -137,8 +152,7 @@ class TestAnswers:
             for part in (pairs, pairs[:3])
         )
         model, ids = MF(3, 5, dim=2, init_scale=1.0), np.array(list("abcde"))
-        server = serving.Server(model, seen, ids[:3], ids, 4, learned)
-        tf.saved_model.save(server, str(tmp_path), signatures=server.serve)
+        saved(serving.Server(Representations.of(model), seen, ids[:3], ids, 4, learned), tmp_path)
         items, scores, known = serve(tmp_path, ["a", "c"])
         own = evaluation.Ranker(model, seen, 4, learned).rank(np.array([0, 2]))
         assert items == [["abcde"[i] if i >= 0 else "" for i in row] for row in own.items]
@@ -164,254 +178,155 @@ class TestAnswers:
         best = np.argsort(-scores, axis=1, kind="stable")[:, :20]
         best[0] = np.argsort(-seen.popularity, kind="stable")[:20]
         ids = np.array([str(item) for item in range(num_items)])
-        server = serving.Server(model, seen, ids[:num_users], ids, 20)
-        tf.saved_model.save(server, str(tmp_path), signatures=server.serve)
+        saved(serving.Server(Representations.of(model), seen, ids[:num_users], ids, 20), tmp_path)
         items, _, _ = serve(tmp_path, ids[:num_users].tolist())
         assert items == ids[best].tolist()
-
-
-CLEAN_PROCESS = """
-import json, sys
-for name in ("autosample_tf", "tensorflow_recommenders", "tf_keras", "keras"):
-    sys.modules[name] = None  # an import of it fails
-import tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-answer = model.signatures["serving_default"](user_id=tf.constant(sys.argv[2:]))
-print(json.dumps({
-    "item_id": [[item.decode() for item in row] for row in answer["item_id"].numpy()],
-    "score": answer["score"].numpy().tolist(),
-    "known": answer["known"].numpy().tolist(),
-}))
-"""
-
-C_API = """
-import ctypes, json, sys
-folder, library, input_name, *output_names = sys.argv[1:]
-users = ["é3⊗", "nobody", "é with more bytes than a TF_TString holds inline ⊗"]
-ctypes.CDLL(library + "/libtensorflow_framework.so.2", ctypes.RTLD_GLOBAL)
-tf = ctypes.CDLL(library + "/libtensorflow_cc.so.2", ctypes.RTLD_GLOBAL)
-pointer, size, text = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
-for name, result, arguments in (
-    ("TF_NewStatus", pointer, []), ("TF_GetCode", ctypes.c_int, [pointer]),
-    ("TF_Message", text, [pointer]), ("TF_NewGraph", pointer, []),
-    ("TF_NewSessionOptions", pointer, []),
-    ("TF_LoadSessionFromSavedModel", pointer,
-     [pointer, pointer, text, pointer, ctypes.c_int, pointer, pointer, pointer]),
-    ("TF_GraphOperationByName", pointer, [pointer, text]),
-    ("TF_AllocateTensor", pointer, [ctypes.c_int, pointer, ctypes.c_int, size]),
-    ("TF_TensorData", pointer, [pointer]), ("TF_Dim", ctypes.c_int64, [pointer, ctypes.c_int]),
-    ("TF_StringInit", None, [pointer]), ("TF_StringCopy", None, [pointer, text, size]),
-    ("TF_StringGetDataPointer", pointer, [pointer]), ("TF_StringGetSize", size, [pointer]),
-    ("TF_SessionRun", None, [pointer, pointer, pointer, pointer, ctypes.c_int, pointer, pointer,
-     ctypes.c_int, pointer, ctypes.c_int, pointer, pointer]),
-):
-    function = getattr(tf, name)
-    function.restype, function.argtypes = result, arguments
-class Output(ctypes.Structure):
-    _fields_ = [("operation", pointer), ("index", ctypes.c_int)]
-STRING, STRING_BYTES = 7, 24
-status, graph = tf.TF_NewStatus(), tf.TF_NewGraph()
-def check():
-    assert tf.TF_GetCode(status) == 0, tf.TF_Message(status)
-def output(name):
-    operation, _, index = name.partition(":")
-    return Output(tf.TF_GraphOperationByName(graph, operation.encode()), int(index))
-session = tf.TF_LoadSessionFromSavedModel(
-    tf.TF_NewSessionOptions(), None, folder.encode(), (text * 1)(b"serve"), 1, graph, None, status)
-check()
-tensor = tf.TF_AllocateTensor(
-    STRING, (ctypes.c_int64 * 1)(len(users)), 1, STRING_BYTES * len(users))
-for place, user in enumerate(users):
-    string = tf.TF_TensorData(tensor) + STRING_BYTES * place
-    tf.TF_StringInit(string)
-    tf.TF_StringCopy(string, user.encode(), len(user.encode()))
-answers = (pointer * len(output_names))()
-tf.TF_SessionRun(
-    session, None, (Output * 1)(output(input_name)), (pointer * 1)(tensor), 1,
-    (Output * len(output_names))(*map(output, output_names)), answers, len(output_names),
-    None, 0, None, status)
-check()
-items, scores, known = answers
-shape = [tf.TF_Dim(items, axis) for axis in range(2)]
-def string(place):
-    at = tf.TF_TensorData(items) + STRING_BYTES * place
-    return ctypes.string_at(tf.TF_StringGetDataPointer(at), tf.TF_StringGetSize(at)).decode()
-flat = range(shape[0] * shape[1])
-values = (ctypes.c_float * len(flat)).from_address(tf.TF_TensorData(scores))
-print(json.dumps({
-    "item_id": [[string(r * shape[1] + c) for c in range(shape[1])] for r in range(shape[0])],
-    "score": [list(values[r * shape[1] : (r + 1) * shape[1]]) for r in range(shape[0])],
-    "known": list((ctypes.c_bool * shape[0]).from_address(tf.TF_TensorData(known))),
-}))
-"""
-
-
-class TestWithoutThisPackage:
-    """Each in a process of its own, which cannot find this package."""
-
-    def answer(self, tmp_path, *arguments):
-        return subprocess.run(
-            [sys.executable, "-I", *map(str, arguments)],
-            cwd=tmp_path, check=True, capture_output=True, text=True, encoding="utf-8",
-        ).stdout  # fmt: skip
-
-    def check(self, folder, users, answer):
-        items, scores, known = serve(folder, users)
-        assert answer["item_id"] == items
-        np.testing.assert_allclose(answer["score"], scores, rtol=1e-5)
-        assert answer["known"] == known.tolist()
-
-    @pytest.mark.parametrize("exported", ["mf", "lightgcn"])
-    def test_tensorflow_alone(self, exported, request, tmp_path):
-        folder = request.getfixturevalue(exported)
-        users = ["é3⊗", "nobody", "17", "27"]
-        answer = self.answer(tmp_path, "-c", CLEAN_PROCESS, folder, *users)
-        self.check(folder, users, json.loads(answer))
-
-    def test_saved_model_cli(self, mf, tmp_path):
-        tool = "tensorflow.python.tools.saved_model_cli"
-        self.answer(
-            tmp_path, "-m", tool, "run", "--dir", mf, "--tag_set", "serve",
-            "--signature_def", "serving_default", "--input_exprs", "user_id=['é3⊗', 'nobody']",
-            "--outdir", tmp_path,
+        found = answer(
+            tmp_path, "recommend", user_id=ids[:num_users].tolist(), k=np.int32(90),
+            exclude_item_id=ids[best].tolist(),
         )  # fmt: skip
-        written = {name: np.load(tmp_path / f"{name}.npy", allow_pickle=True) for name in
-                   ("item_id", "score", "known")}  # fmt: skip
-        answer = {name: values.tolist() for name, values in written.items()}
-        answer["item_id"] = [[item.decode() for item in row] for row in answer["item_id"]]
-        self.check(mf, ["é3⊗", "nobody"], answer)
+        np.put_along_axis(scores, best, -np.inf, axis=1)
+        others = np.argsort(-scores, axis=1, kind="stable")[:, :90]
+        assert found["item_id"][1:] == ids[others[1:]].tolist()
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="libraries are named as on Linux")
-    def test_the_c_api(self, mf, tmp_path):
-        library = Path(importlib.util.find_spec("tensorflow").origin).parent
-        proto = saved_model_pb2.SavedModel.FromString((mf / "saved_model.pb").read_bytes())
-        signature = proto.meta_graphs[0].signature_def["serving_default"]
-        names = [signature.outputs[name].name for name in ("item_id", "score", "known")]
-        answer = self.answer(
-            tmp_path, "-c", C_API, mf, library, signature.inputs["user_id"].name, *names
+
+class TestRecommend:
+    """k and exclusions of the request's own; `serving_default` is the measure."""
+
+    def ask(self, folder, users, k, excluded):
+        return answer(
+            folder, "recommend", user_id=users, k=np.int32(k), exclude_item_id=excluded
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("k", [1, 9, 10])
+    def test_begins_as_the_default_does(self, k, mf):
+        users = ["é3⊗", "nobody", "é9⊗"]
+        found, default = self.ask(mf, users, k, [[""]] * 3), answer(mf, user_id=users)
+        assert found["item_id"] == [row[:k] for row in default["item_id"]]
+        assert found["score"] == [row[:k] for row in default["score"]]
+        assert found["known"] == [True, False, True]
+
+    def test_leaves_out_what_is_excluded_of_known_and_unknown_users(self, mf):
+        users = ["é3⊗", "nobody", "é9⊗"]
+        default = answer(mf, user_id=users)["item_id"]
+        excluded = [[default[0][0], default[0][2]], [default[1][1], "not there"], ["", ""]]
+        found = self.ask(mf, users, 8, excluded)["item_id"]
+        for row, own, left_out in zip(found, default, excluded, strict=True):
+            assert row == [item for item in own if item not in left_out][:8]
+
+    def test_no_exclusions_and_no_users(self, mf):
+        users = ["é3⊗", "nobody"]
+        nothing = np.empty((2, 0), str)
+        found = self.ask(mf, users, 10, nothing)
+        assert found["item_id"] == answer(mf, user_id=users)["item_id"]
+        assert self.ask(mf, [], 10, np.empty((0, 0), str))["known"] == []
+
+    def test_k_over_the_catalogue_is_cut(self, lightgcn):
+        found = self.ask(lightgcn, ["27", "nobody"], 10**6, [["86"], ["5"]])
+        assert [len(row) for row in found["item_id"]] == [30, 30]
+        assert set(found["item_id"][0][:2]) == {"89", "92"}
+        assert found["item_id"][0][2:] == [""] * 28
+        assert found["score"][0][2:] == [LOWEST] * 28
+        assert set(found["item_id"][1]) == {str(3 * i + 5) for i in range(1, 30)} | {""}
+
+    @pytest.mark.parametrize("k", [0, -3])
+    def test_k_below_1_is_refused(self, k, mf):
+        message = refused(mf, "recommend", user_id=["é3⊗"], k=np.int32(k), exclude_item_id=[[""]])
+        assert "k needs to be at least 1" in message
+
+    def test_exclusions_of_other_users_are_refused(self, mf):
+        message = refused(
+            mf, "recommend", user_id=["é3⊗", "é9⊗"], k=np.int32(3), exclude_item_id=[["x"]]
         )
-        users = ["é3⊗", "nobody", "é with more bytes than a TF_TString holds inline ⊗"]
-        self.check(mf, users, json.loads(answer))
+        assert "exclude_item_id needs a row a user_id" in message
 
 
-class TestFolder:
-    def test_versions_follow_each_other(self, tiny_run, tmp_path):
-        for name in ("7", "partial-of-another", "8.bak"):
-            (tmp_path / name).mkdir()
-        assert export(tiny_run, output=tmp_path, k=3) == tmp_path / "8"
-        assert export(tiny_run, output=tmp_path, k=3) == tmp_path / "9"
-        names = {path.name for path in tmp_path.iterdir()}
-        assert names == {"7", "8", "9", "partial-of-another", "8.bak"}
+class TestOthers:
+    def test_scores_are_the_tables_products(self, mf, tiny):
+        data, tables = tiny.data, tiny.model.propagate()
+        users, items = np.arange(60), np.arange(60) + 7
+        found = answer(
+            mf, "score",
+            user_id=data.user_ids[users].tolist(), item_id=data.item_ids[items].tolist(),
+        )  # fmt: skip
+        products = np.sum(tables.users.numpy()[users] * tables.items.numpy()[items], axis=1)
+        np.testing.assert_allclose(found["score"], products, rtol=1e-5, atol=1e-6)
+        assert all(found["known"])
 
-    def test_is_in_the_run_by_default(self, tiny_run):
-        folder = export(tiny_run, k=3)
-        assert folder.parent == tiny_run / "export"
-        assert int(folder.name) >= 1
-
-    def test_a_number_taken_meanwhile_is_passed_over(self, tmp_path, monkeypatch):
-        written = tmp_path / "partial" / "model"
-        written.mkdir(parents=True)
-        rename = Path.rename
-
-        def raced(path, target):
-            if target.name == "1":
-                target.mkdir()
-                (target / "saved_model.pb").touch()
-            return rename(path, target)
-
-        monkeypatch.setattr(Path, "rename", raced)
-        assert serving._published(written, tmp_path) == tmp_path / "2"
-
-    def test_others_may_read_it(self, mf):
-        assert mf.stat().st_mode & 0o055 == 0o055
-
-    def test_holds_every_table_once(self, tmp_path):
-        num_users, num_items = 2000, 1500
-        pairs = np.random.default_rng(0).integers(0, num_users * num_items, 50_000)
-        seen = Interactions.from_pairs(
-            pairs // num_items, pairs % num_items, num_users=num_users, num_items=num_items
+    def test_scores_of_the_unknown(self, mf, tiny):
+        item = tiny.data.item_ids[3]
+        found = answer(
+            mf, "score", user_id=["nobody", "é3⊗", "nobody"], item_id=[item, "nothing", "nothing"]
         )
-        user_ids = np.array([f"a user of the name {user}" for user in range(num_users)])
-        item_ids = np.array([f"an item of the name {item}" for item in range(num_items)])
-        model = MF(num_users, num_items, dim=16)
-        server = serving.Server(model, seen, user_ids, item_ids, 10)
-        tf.saved_model.save(server, str(tmp_path), signatures=server.serve)
-        files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-        text = sum(len(str(name)) for name in [*user_ids, *item_ids])
-        tables = 4 * 16 * (num_users + num_items) + 4 * seen.num_pairs + 8 * num_users
-        assert sum(map(len, files)) < tables + text + 120_000  # for the graph
-        for name in ("a user of the name 1999", "an item of the name 1499"):
-            assert sum(file.count(name.encode()) for file in files) == 1
+        assert found["score"] == [tiny.seen.popularity[3], LOWEST, LOWEST]
+        assert found["known"] == [False] * 3
 
+    def test_scores_of_more_users_than_items_are_refused(self, mf):
+        message = refused(mf, "score", user_id=["é3⊗"], item_id=["a", "b"])
+        assert "user_id and item_id need the same length" in message
 
-def swap(variable):
-    """Its first half and its second change places."""
-    variable.assign(tf.roll(variable, variable.shape[0] // 2, axis=0))
+    def test_similar_items_have_the_largest_cosine(self, mf, tiny):
+        vectors = tiny.model.propagate().items.numpy()
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = unit @ unit.T
+        np.fill_diagonal(cosines, -np.inf)
+        best = np.argsort(-cosines, axis=1, kind="stable")[:, :6]
+        ids = tiny.data.item_ids
+        found = answer(mf, "similar_items", item_id=[*ids.tolist(), "nothing"], k=np.int32(6))
+        assert found["item_id"] == [*ids[best].tolist(), [""] * 6]
+        assert found["known"] == [True] * 80 + [False]
+        expected = np.take_along_axis(cosines, best, axis=1)
+        np.testing.assert_allclose(found["score"][:-1], expected, rtol=1e-4)
+        assert found["score"][-1] == [LOWEST] * 6
 
+    def test_itself_is_no_similar_item_even_where_all_are_asked_for(self, mf, tiny):
+        ids = tiny.data.item_ids.tolist()
+        (row,) = answer(mf, "similar_items", item_id=ids[:1], k=np.int32(500))["item_id"]
+        assert sorted(row[:-1]) == sorted(ids[1:])
+        assert row[-1] == ""
 
-def forget_seen(server):
-    """Leaves a seen item of each user in: the first, again and again."""
-    first = tf.gather(server._seen_items, server._seen_offsets[:-1])
-    degrees = server._seen_offsets[1:] - server._seen_offsets[:-1]
-    server._seen_items.assign(tf.repeat(first, degrees))
-
-
-class TestAgreement:
-    """What is written wrongly is found, and taken away."""
-
-    @pytest.mark.parametrize(
-        ("sabotage", "named"),
-        [
-            (lambda server: swap(server._item_ids), "items"),
-            (lambda server: swap(server._users), "scores"),
-            (lambda server: swap(server._items), "scores"),
-            (forget_seen, "seen items"),
-            (lambda server: server._users.assign(server._users * 1.001), "scores"),
-            (lambda server: server._item_ids[0].assign("not there"), "items"),
-            (lambda server: server._popularity.assign(server._popularity + 1),
-             "the popularity ranking"),
-        ],
-    )  # fmt: skip
-    def test_a_wrong_table_is_found(self, sabotage, named, tiny_run, tmp_path, monkeypatch):
-        class Sabotaged(serving.Server):
-            def __init__(self, *arguments):
-                super().__init__(*arguments)
-                sabotage(self)
-
-        monkeypatch.setattr(serving, "Server", Sabotaged)
-        with pytest.raises(InputError, match=f"rank as the run does.*differences in.*{named}"):
-            export(tiny_run, output=tmp_path, k=80)
-        assert not list(tmp_path.iterdir())
-
-    def test_ties_may_swap_and_nothing_else(self):
-        every = np.array([[0.5, 0.9, 0.7, 0.1, 0.7, 0.3]] * 2)  # items 2 and 4 tie
-        own = np.array([[1, 2, 4, 0], [1, 2, 4, -1]])
-        tolerance = np.full([2, 1], 1e-5)
-        for served, agrees in (
-            (own, True),
-            (own[:, [0, 2, 1, 3]], True),  # the tied ones swap
-            (own[:, [1, 0, 2, 3]], False),  # others do
-            (own[:, [0, 1, 1, 3]], False),  # one of the tied ones comes twice
-            (np.where(own == 0, -1, own), False),  # one is missing
-            (np.where(own == -1, -2, own), False),  # an id that is not in the catalogue
-            (np.where(own == -1, 3, own), False),  # one too many
+    def test_embeddings_are_the_tables_rows(self, lightgcn, peculiar_run):
+        trained = load_run(peculiar_run)
+        tables = Representations.of(trained.model)
+        for kind, ids, vectors in (
+            ("user", trained.data.user_ids, tables.user_vectors),
+            ("item", trained.data.item_ids, tables.item_vectors),
         ):
-            assert serving.same_or_tied(served, own, every, tolerance) == agrees
+            found = answer(lightgcn, f"embed_{kind}", **{f"{kind}_id": [*ids.tolist(), "unknown"]})
+            np.testing.assert_allclose(found["embedding"][:-1], vectors, rtol=1e-5, atol=1e-7)
+            assert found["embedding"][-1] == [0.0] * 8
+            assert found["known"] == [True] * len(ids) + [False]
 
 
-class TestCommand:
-    def test_tells_the_folder(self, tiny_run, tmp_path):
-        result = CliRunner().invoke(
-            main, ["export", "--run", str(tiny_run), "--output", str(tmp_path), "--json"]
+class TestBadRequests:
+    def test_another_dtype_is_refused(self, mf):
+        assert "expects string" in refused(mf, user_id=[3, 17])
+        assert "expects int32" in refused(
+            mf, "similar_items", item_id=["a"], k=np.int64(3)
+        )  # fmt: skip
+
+    def test_another_rank_is_refused(self, mf):
+        assert "shape" in refused(mf, user_id=[["é3⊗", "é9⊗"]]).lower()
+
+    def test_a_large_batch(self, mf):
+        number = 100_000
+        users = [f"é{row % 61}⊗" for row in range(number)]
+        found = answer(mf, "embed_user", user_id=users)
+        assert found["known"] == [row % 61 != 60 for row in range(number)]
+        found = answer(
+            mf, "recommend", user_id=users, k=np.int32(1), exclude_item_id=[[""]] * number
         )
-        assert json.loads(result.stdout) == {"folder": str(tmp_path / "1")}
-        items, _, _ = serve(tmp_path / "1", ["é3⊗"])
-        assert len(items[0]) == 20
+        assert found["item_id"] == (found["item_id"][:61] * 1640)[:number]
 
-    @pytest.mark.parametrize(
-        ("arguments", "code"), [(["--top-k", "0"], 1), (["--top-k", "x"], 2), (["--k", "1"], 2)]
-    )
-    def test_exit_codes(self, arguments, code, tiny_run):
-        result = CliRunner().invoke(main, ["export", "--run", str(tiny_run), *arguments])
-        assert result.exit_code == code
-        assert "Traceback" not in result.stderr
+    def test_ids_of_any_unicode(self, tmp_path):
+        ids = np.array(
+            ["", " ", "a\nb", "\t", "\u202e", "👩‍👩‍👧", "é", "e\u0301", "\x01", "x" * 999]
+        )
+        num = len(ids)
+        seen = Interactions.from_pairs(np.arange(num), np.arange(num), num_users=num, num_items=num)
+        model = MF(num, num, dim=2)
+        saved(serving.Server(Representations.of(model), seen, ids, ids, num), tmp_path)
+        items, _, known = serve(tmp_path, [*ids.tolist(), "e"])
+        assert known.tolist() == [True] * num + [False]
+        for own, row in zip(ids.tolist(), items[:-1], strict=True):
+            assert sorted([*row[:-1], own]) == sorted(ids.tolist())
