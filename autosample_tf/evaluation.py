@@ -86,7 +86,8 @@ class Ranker:
         padding = -model.num_items % _ITEMS_PER_BLOCK
         self._padding = [[0, padding], [0, 0]]
         self._padded = _every_pair(_USERS_PER_BATCH, model.num_items, padding)
-        self._graph = tf.function(self._ranked)
+        # Batches differ in how many pairs they leave out: without this, each is traced anew.
+        self._graph = tf.function(self._ranked, reduce_retracing=True)
 
     def rank(self, users: np.ndarray) -> Rankings:
         """The best unseen items of each of `users` [n], in the order given.

@@ -291,6 +291,15 @@ def test_equal_scores_are_ranked_by_index() -> None:
     assert Ranker(model, seen, 4).rank(np.array([0])).items.tolist() == [[1, 3, 4, 5]]
 
 
+def test_batches_of_other_degrees_are_not_traced_anew() -> None:
+    degrees = np.arange(600) % 29
+    seen = seen_by_degrees(degrees, 30, seed=1)
+    ranker = Ranker(integer_model(600, 30, seed=2), seen, 4)
+    for first in range(0, 600, 100):  # of as many pairs each as no other has
+        ranker.rank(np.argsort(degrees, kind="stable")[first : first + 100])
+    assert ranker._graph.experimental_get_tracing_count() <= 2
+
+
 def test_scores_stand_beside_their_items() -> None:
     degrees = np.array([0, 1, 5, 28, 30])
     model, seen = integer_model(5, 30, seed=4), seen_by_degrees(degrees, 30, seed=5)
