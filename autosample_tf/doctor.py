@@ -18,6 +18,7 @@ from pathlib import Path
 REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "click": ("8.1", "9"),
     "filelock": ("3.12", "5"),
+    "matplotlib": ("3.8", "4"),
     "numpy": ("1.26", "3"),
     "pyarrow": ("17", None),
     "PyYAML": ("6", "7"),
