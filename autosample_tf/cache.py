@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "AUTOSAMPLE_TF_CACHE"
 OFF = "off"
 _DEFAULT = "~/.cache/autosample-tf/parsed"
-_FEWEST_PAIRS = 100_000  # below this, files are read in a fraction of a second anyway
+_WORTH_KEEPING = 0.25  # seconds of reading: what took less is soon read again
 _NAME = re.compile("[0-9a-f]{32}|[.][0-9a-f]{32}[.].*[.](partial|removed)")  # of what is ours
 _ABANDONED = 24 * 3600  # seconds after which nobody is writing an entry any more
 _MOST_BYTES = 8 << 30  # of all entries; those that were not used for longest go first
@@ -59,8 +59,9 @@ def cached(
     entry = Path(place).expanduser() / _key(files, request)
     if (found := _found(entry, source)) is not None:
         return found
+    began = time.perf_counter()
     dataset = read()
-    if sum(split.num_pairs for split in dataset.splits.values()) >= _FEWEST_PAIRS:
+    if time.perf_counter() - began >= _WORTH_KEEPING:
         _keep(dataset, entry, source)
     return dataset
 

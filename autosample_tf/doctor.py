@@ -19,6 +19,7 @@ REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "click": ("8.1", "9"),
     "filelock": ("3.12", "5"),
     "importlib_resources": ("6", None),
+    "matplotlib": ("3.8", "4"),
     "numpy": ("1.26", "3"),
     "pyarrow": ("17", None),
     "PyYAML": ("6", "7"),

@@ -70,21 +70,28 @@ def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndar
 
 
 def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
-    """The column's chunks, each as int32 indices into a dictionary of text."""
+    """The column as arrays of int32 indices into dictionaries of text."""
     import pyarrow
     import pyarrow.compute as pc
 
     if pyarrow.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)  # no id, as pandas has it
+    if pyarrow.types.is_dictionary(column.type) and any(
+        chunk.dictionary.null_count for chunk in column.chunks
+    ):
+        column = column.cast(column.type.value_type)
     if not pyarrow.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    elif any(chunk.dictionary.null_count for chunk in column.chunks):
-        column = column.cast(column.type.value_type).dictionary_encode()
+        chunks = column.dictionary_encode().chunks
+        # All of them have one dictionary, which may be long: it is cast once.
+        indices = pyarrow.concat_arrays([chunk.indices for chunk in chunks]) if chunks else None
+        arrays = [(indices, chunks[0].dictionary)] if chunks else []
+    else:
+        arrays = [(chunk.indices, chunk.dictionary) for chunk in column.chunks]
     return [
         pyarrow.DictionaryArray.from_arrays(
-            chunk.indices.cast(pyarrow.int32()), chunk.dictionary.cast(pyarrow.string())
+            indices.cast(pyarrow.int32()), dictionary.cast(pyarrow.string())
         )
-        for chunk in column.chunks
+        for indices, dictionary in arrays
     ]
 
 

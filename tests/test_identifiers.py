@@ -58,6 +58,19 @@ def test_what_is_no_id_is_told_with_its_row(column: list, unusable: Unusable) ->
         assert found.reason.startswith(unusable.reason)
 
 
+def test_a_null_among_categories_is_no_id() -> None:
+    column = pyarrow.DictionaryArray.from_arrays([0, 1, 0], pyarrow.array(["a", None]))
+    assert encode([pyarrow.chunked_array([column])]) == Unusable(1, "an empty one")
+
+
+def test_many_chunks_have_the_ids_of_one() -> None:
+    for values in ([3, 1, 2] * 50, ["c", "a", "b"] * 50):
+        chunks = pyarrow.chunked_array([values[at : at + 7] for at in range(0, 150, 7)] + [[]],
+                                       type=pyarrow.array(values).type)  # fmt: skip
+        ids, codes = encode([chunks, chunks])
+        assert [ids[code] for code in codes] == list(map(str, values * 2))
+
+
 def test_bytes_that_are_no_text_are_no_ids() -> None:
     with pytest.raises(pyarrow.ArrowInvalid):
         encode([pyarrow.chunked_array([pyarrow.array([b"\xff"])])])
