@@ -143,5 +143,6 @@ def _move(names: list[str], staging: Path, folder: Path) -> None:
 
 def _by_hand(known: Facts, folder: Path, why: str) -> InputError:
     return InputError(
-        f"{why} By hand: get {wanted_files(known)} from {known.source}, and put them into {folder}."
+        f"{why} By hand: get them from {known.source}, and put them into {folder}: "
+        f"{wanted_files(known)}."
     )
