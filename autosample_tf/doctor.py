@@ -25,6 +25,7 @@ REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "PyYAML": ("6", "7"),
     "requests": ("2.31", "3"),
     "rich": ("13", "16"),
+    "scipy": ("1.11", "2"),
     "tensorboard": ("2.21", "2.22"),
     "tensorflow": ("2.21", "2.22"),
     "tensorflow-datasets": ("4.9.9", "5"),

@@ -97,7 +97,7 @@ class Health(tf.Module):
             return tf.math.divide_no_nan(summed, total)
 
         users = tf.stop_gradient(columns.user_embeddings)
-        scores = self._model.score(users[:, None, :], columns.embeddings)
+        scores = context.score(users[:, None, :], columns.embeddings)
 
         def losses_at(users: tf.Tensor) -> tf.Tensor:
             return column_losses(self._model, columns, users, self._loss)

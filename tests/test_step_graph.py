@@ -33,6 +33,7 @@ CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "Whi
 OPTIMIZERS = {
     "mf": RowSparseAdam,
     "lightgcn": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
+    "ngcf": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
 }
 # What a compiled step still waits for: whether to take one of two branches, a look at the
 # negatives and aobpr's new orders, each in one step of many.
@@ -42,6 +43,7 @@ BRANCHES = {("Equal", "If"): 2}
 # as an effect that cannot be left out.
 KNOWN = {
     "lightgcn": BRANCHES,
+    "ngcf": BRANCHES,
     "mf": {
         **BRANCHES,
         ("Unique", "Shape"): 2,
