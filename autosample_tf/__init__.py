@@ -22,6 +22,7 @@ _HOMES = {
     "LightGCN": "autosample_tf.models",
     "MF": "autosample_tf.models",
     "Settings": "autosample_tf.settings",
+    "TwoTower": "autosample_tf.models",
     "evaluate": "autosample_tf.training",
     "export": "autosample_tf.serving",
     "load": "autosample_tf.catalog",

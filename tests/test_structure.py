@@ -35,6 +35,7 @@ PUBLIC = {
     "LightGCN": tf.keras.Model,
     "MF": tf.keras.Model,
     "Settings": object,
+    "TwoTower": tf.keras.Model,
     "evaluate": None,
     "export": None,
     "load": None,

@@ -13,8 +13,9 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
+from autosample_tf.models.two_tower import TwoTower
 
-__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "build_model"]
+__all__ = ["MF", "MODELS", "LightGCN", "Recommender", "TwoTower", "build_model"]
 
 
 def _mf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> MF:

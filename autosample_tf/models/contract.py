@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
 
 from autosample_tf import require_keras_2
+from autosample_tf.interactions import Interactions
 
 require_keras_2()
 
@@ -84,6 +85,38 @@ class Layered(Protocol):
         User representations [..., dim] to [..., layers or 1, width]: where layers are
         averaged the representation itself, where they are concatenated its own layers.
         """
+
+
+@runtime_checkable
+class Featured(Protocol):
+    """What a model of features offers besides: one whose queries are no rows of a table.
+
+    It is trained on batches of features. Its `users`, given the state of a batch, are that
+    batch's queries. To embed an item costs more than a look-up there, so that what is only
+    chosen among comes from a cache of the catalogue.
+    """
+
+    train: Interactions
+
+    def check_batches(self, spec: Any) -> None:
+        """Refuses a dataset's `element_spec` that it cannot be trained on, with an `InputError`."""
+
+    def examples(self, features: Mapping[str, tf.Tensor], step: tf.Tensor) -> dict[str, Any]:
+        """A batch of features as one of `pipeline.training_batches`, `features` among it.
+
+        Args:
+          features: [batch, …] each.
+          step: a scalar int64, from 0.
+        """
+
+    def propagate_batch(self, features: Mapping[str, tf.Tensor]) -> State:
+        """The state of a training step on a batch of features."""
+
+    def cached_items(self, ids: tf.Tensor) -> tf.Tensor:
+        """Items as the cache has them, without gradient: ids [...] to [..., dim]."""
+
+    def renew_cache(self, step: tf.Tensor) -> None:
+        """Embeds the whole catalogue anew in steps in which that is due, in the graph."""
 
 
 def step_score(model: Recommender, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
