@@ -21,6 +21,7 @@ _HOMES = {
     "Interactions": "autosample_tf.interactions",
     "LightGCN": "autosample_tf.models",
     "MF": "autosample_tf.models",
+    "NeuMF": "autosample_tf.models",
     "Settings": "autosample_tf.settings",
     "TwoTower": "autosample_tf.models",
     "evaluate": "autosample_tf.training",

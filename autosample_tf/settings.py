@@ -11,7 +11,7 @@ from typing import Any
 
 from autosample_tf.errors import expected, unknown
 
-MODEL_NAMES = ("lightgcn", "mf")
+MODEL_NAMES = ("lightgcn", "mf", "neumf")
 LOSSES = ("bpr",)
 OBJECTIVES = ("joint", "uniform", "validation")
 MIXINGS = ("instance", "loss")
@@ -35,6 +35,7 @@ STANDARD_SET = (
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+    "neumf": {"learning_rate": 1e-3, "l2": 1e-3, "optimizer": "row-sparse-adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
 # are means of standardized numbers, some tenths apart where one sampler is clearly better.
@@ -47,7 +48,7 @@ class Settings:
 
     Attributes:
       model: one of `MODEL_NAMES`.
-      layers: propagation layers of a graph model, at least 1.
+      layers: propagation layers of a graph model, the perceptron's of neumf, at least 1.
       dim: entries of a user's or an item's vector.
       loss: one of `LOSSES`.
       samplers: the candidates' specs.

@@ -34,6 +34,7 @@ PUBLIC = {
     "Interactions": object,
     "LightGCN": tf.keras.Model,
     "MF": tf.keras.Model,
+    "NeuMF": tf.keras.Model,
     "Settings": object,
     "TwoTower": tf.keras.Model,
     "evaluate": None,

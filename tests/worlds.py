@@ -10,7 +10,7 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses import bpr
 from autosample_tf.membership import PairSet
-from autosample_tf.models import MF, LightGCN
+from autosample_tf.models import MF, LightGCN, NeuMF
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers import SAMPLERS
 from autosample_tf.samplers.contract import Context, Feedback
@@ -60,9 +60,11 @@ def toy_feedback() -> Feedback:
 
 
 def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
-    """MF or LightGCN over the toy world, with scores of the order of 1."""
+    """A model over the toy world, with scores of the order of 1."""
     if kind == "mf":
         return MF(NUM_USERS, NUM_ITEMS, dim=dim, init_scale=0.7, seed=seed)
+    if kind == "neumf":
+        return NeuMF(NUM_USERS, NUM_ITEMS, layers=1, dim=dim, init_scale=0.7, seed=seed)
     return LightGCN(toy_train(), layers=2, dim=dim, init_scale=0.7, seed=seed)
 
 
