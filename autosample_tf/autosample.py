@@ -460,6 +460,8 @@ class AutoSample(tfrs.Model):
         for k in self._active:
             logs[f"loss/{self.specs[k]}"] = losses_so_far[k]
             logs[f"weight/{self.specs[k]}"] = weights[k]
+        if isinstance(self.model, Featured):
+            logs["staleness"] = self.model.staleness.result()
         return logs
 
 

@@ -121,7 +121,12 @@ device_option = click.option(
     help="auto (the first GPU where there is one), cpu, gpu, or gpu:N.")  # fmt: skip
 model_options = _options(
     _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
-    _number("--layers", int, DEFAULTS.layers, "Layers of a graph model's propagation, or of neumf's perceptron."),
+    _number(
+        "--layers",
+        int,
+        DEFAULTS.layers,
+        "Layers of a graph model's propagation, or of neumf's perceptron.",
+    ),
     _number("--dim", int, DEFAULTS.dim, "Entries of a user's or an item's vector."),
     _choice("--loss", known.LOSSES, DEFAULTS.loss, "Loss of a positive against a negative."),
 )

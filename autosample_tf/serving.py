@@ -104,6 +104,8 @@ class Server(tf.Module):
         state = model.propagate()
         self._users = _stored(model.users(state, tf.range(model.num_users)), "users")
         self._items = _stored(model.items(state, tf.range(model.num_items)), "items")
+        scored = tf.function(model.score_all).get_concrete_function(self._users, self._items)
+        self._of_scores = scored.variables  # else what a score learned would not be saved
         self._item_ids = _stored(tf.constant(item_ids.tolist()), "item_ids")
         self._seen_offsets = _stored(seen.offsets, "seen_offsets")
         self._seen_items = _stored(seen.items, "seen_items")

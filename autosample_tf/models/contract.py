@@ -94,9 +94,15 @@ class Featured(Protocol):
     It is trained on batches of features. Its `users`, given the state of a batch, are that
     batch's queries. To embed an item costs more than a look-up there, so that what is only
     chosen among comes from a cache of the catalogue.
+
+    Attributes:
+      train: the pairs being trained on.
+      staleness: how far items had moved since they were cached, where the cache was renewed:
+        the distance over the length, averaged over the catalogue.
     """
 
     train: Interactions
+    staleness: tf.keras.metrics.Metric
 
     def check_batches(self, spec: Any) -> None:
         """Refuses a dataset's `element_spec` that it cannot be trained on, with an `InputError`."""

@@ -48,6 +48,10 @@ class FeatureTable:
         """By name the features [n, …] of the rows at `places` [n]."""
         return {name: tf.gather(values, places) for name, values in self.features.items()}
 
+    def id_of(self, place: int) -> object:
+        """The id of a row, as Python has it."""
+        return self.ids[place : place + 1].tolist()[0]
+
     def find(self, ids: tf.Tensor) -> tf.Tensor:
         """Where ids [n] stand: [n] int32, -1 for those that are not there."""
         return tf.cast(self._places.lookup(_as_keys(ids)), tf.int32)
@@ -140,7 +144,7 @@ def as_ids(values: tf.Tensor) -> np.ndarray:
 def first_repeated(ids: np.ndarray) -> object | None:
     """An id that is there twice, or None."""
     values, counts = np.unique(ids, return_counts=True)
-    return values[counts.argmax()] if (counts > 1).any() else None
+    return values[counts > 1].tolist()[0] if (counts > 1).any() else None
 
 
 def _as_keys(ids: tf.Tensor) -> tf.Tensor:

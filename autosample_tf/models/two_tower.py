@@ -251,7 +251,7 @@ class TwoTower(tf.keras.Model):
             id_feature(features, name, "a batch")
             if (features[name].dtype == tf.string) != (table.ids.dtype == object):
                 raise expected(
-                    f"{name!r} of a batch in the type of the ids known, such as {table.ids[0]!r}",
+                    f"{name!r} of a batch in the type of the ids known, such as {table.id_of(0)!r}",
                     received=features[name].dtype.name,
                     remedy="Convert one of them.",
                 )
@@ -268,14 +268,13 @@ class TwoTower(tf.keras.Model):
         self._embed_queries(one_row, training=False)
 
     def examples(self, features: Features, step: tf.Tensor) -> dict[str, Any]:
-        positives = self.catalogue.find(features[self._candidate_id])
-        _assert_known(positives, features[self._candidate_id], "candidates of a batch", "catalogue")
+        ids = features[self._candidate_id]
+        positives = _known(self.catalogue.find(ids), ids, "candidates that the catalogue has")
         if self._known is None:
-            users = tf.gather(self._owners, positives)
-            _assert_known(users, features[self._candidate_id], "candidates of a batch", "train")
+            users = _known(tf.gather(self._owners, positives), ids, "candidates that train has")
         else:
-            users = self._known.find(features[self._query_id])
-            _assert_known(users, features[self._query_id], "queries of a batch", "train")
+            ids = features[self._query_id]
+            users = _known(self._known.find(ids), ids, "queries that train has")
         rows = positives.shape[0]
         return {
             "user": users,
@@ -428,17 +427,17 @@ def _check_finite(rows: tf.Tensor, table: FeatureTable, what: str) -> None:
     if not is_finite.all():
         raise expected(
             f"finite representations from the {what}",
-            received=f"NaN or infinity for {table.ids[int(np.argmin(is_finite))]!r}",
+            received=f"NaN or infinity for {table.id_of(int(np.argmin(is_finite)))!r}",
             remedy="Look for such numbers among its features and weights.",
         )
 
 
-def _assert_known(places: tf.Tensor, ids: tf.Tensor, what: str, where: str) -> None:
-    """Stops a step whose batch has ids that are not known."""
-    unknown = tf.boolean_mask(ids, places < 0)
-    tf.debugging.Assert(
-        tf.reduce_all(places >= 0), [f"Expected {what} that the {where} has; received", unknown]
-    )
+def _known(places: tf.Tensor, ids: tf.Tensor, what: str) -> tf.Tensor:
+    """Places [batch], of which one below 0 stops the step, with the ids that it stands for."""
+    strangers = tf.boolean_mask(ids, places < 0)
+    told = [f"Expected {what} in a batch; received", strangers]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(places >= 0), told)]):
+        return tf.identity(places)
 
 
 def recommender_of(
