@@ -341,6 +341,8 @@ class AutoSample(tfrs.Model):
             batch = self.sample(data, state)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
+            for own in self.model.losses:  # of its layers' regularizers
+                loss += tf.nn.scale_regularization_loss(own)
         of_state, of_variables, of_own, of_logits = tape.gradient(
             loss,
             [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
@@ -414,7 +416,6 @@ class AutoSample(tfrs.Model):
         penalty = mean_penalty(self.model, batch, columns, row_weights)
         loss = mean_over_batch(mixed, row_weights) + self.l2 * penalty
         auxiliary = tf.reduce_sum(tf.stop_gradient(weights) * batch.auxiliary_losses)
-        auxiliary += sum(self.model.losses)  # of the layers' own regularizers
         return loss + tf.nn.scale_regularization_loss(auxiliary)
 
     def _instance_loss(self, batch: SampledBatch, shares: tf.Tensor) -> tf.Tensor:

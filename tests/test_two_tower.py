@@ -264,7 +264,7 @@ def test_the_issues_call_trains_towers_of_dictionaries() -> None:
     scores = tf.reshape(scores, LIKED.shape).numpy()
     assert (scores[LIKED].mean() - scores[~LIKED].mean()) > 1
     assert autosample.weights_by_spec() == pytest.approx(dict.fromkeys(autosample.specs, 0.5))
-    assert autosample.evaluate(batches, verbose=0) > 0
+    assert autosample.evaluate(batches, verbose=0, return_dict=True)["loss"] > 0
 
 
 def test_towers_train_in_steps_and_infer_in_caches_and_rankings() -> None:

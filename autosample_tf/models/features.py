@@ -136,12 +136,36 @@ def read_columns(dataset: tf.data.Dataset, names: Sequence[str], what: str) -> d
     return {name: tf.concat([batch[name] for batch in batches], axis=0) for name in names}
 
 
+def read_catalogue(candidates: tf.data.Dataset, name: str | None) -> tuple[str, FeatureTable]:
+    """The name of the candidates' id, and all of them."""
+    what = "the candidates"
+    spec = feature_spec(getattr(candidates, "element_spec", candidates), what)
+    name = id_feature(spec, name, what)
+    columns = read_columns(candidates, list(spec), what)
+    ids = as_ids(columns[name])
+    if (twice := _first_repeated(ids)) is not None:
+        raise expected(
+            f"candidates that differ in {name!r}",
+            received=f"{twice!r} twice",
+            remedy="Leave out what is double, or name the feature that tells them apart.",
+        )
+    return name, FeatureTable(ids, columns)
+
+
+def all_known(places: tf.Tensor, ids: tf.Tensor, what: str) -> tf.Tensor:
+    """Places [batch], of which one below 0 stops the step, with the ids that it stands for."""
+    strangers = tf.boolean_mask(ids, places < 0)
+    told = [f"Expected {what} in a batch; received", strangers]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(places >= 0), told)]):
+        return tf.identity(places)
+
+
 def as_ids(values: tf.Tensor) -> np.ndarray:
     """[n] bytes or int64."""
     return _as_keys(values).numpy()
 
 
-def first_repeated(ids: np.ndarray) -> object | None:
+def _first_repeated(ids: np.ndarray) -> object | None:
     """An id that is there twice, or None."""
     values, counts = np.unique(ids, return_counts=True)
     return values[counts > 1].tolist()[0] if (counts > 1).any() else None

@@ -11,7 +11,7 @@ tower in every step, with gradient.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,18 +23,19 @@ from autosample_tf.models.contract import Featured, dot_score, dot_score_all, ha
 from autosample_tf.models.features import (
     Features,
     FeatureTable,
+    all_known,
     as_ids,
     check_features,
     feature_spec,
-    first_repeated,
     id_feature,
+    read_catalogue,
     read_columns,
 )
+from autosample_tf.models.tower import Names, Tower
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
 from autosample_tf.replicas import global_rows, rows_in_step
 
-_ROWS_PER_BLOCK = 1024  # of a tower at a time, where a whole table passes through it
-Names = str | Sequence[str] | None
+_ROWS_CHECKED = 1024
 log = logging.getLogger(__name__)
 
 
@@ -50,55 +51,6 @@ class InStep(NamedTuple):
     """
 
     queries: tf.Tensor
-
-
-class Tower:
-    """A Keras model of features, called with those that it reads.
-
-    Args:
-      model: takes a tensor or a dictionary of tensors and gives [n, dim].
-      features: one name: the model takes its tensor alone; several: a dictionary of these;
-        None: a dictionary of its inputs' names, if it is functional, else of all there are.
-      what: to call it in errors.
-    """
-
-    def __init__(self, model: tf.keras.layers.Layer, features: Names, what: str):
-        self.model, self.what = model, what
-        inputs = getattr(model, "input", None)
-        if features is None and isinstance(inputs, Mapping):
-            features = tuple(inputs)
-        self._features = features
-
-    @property
-    def is_particular(self) -> bool:
-        """Whether it reads some features only."""
-        return self._features is not None
-
-    def names(self, there: Sequence[str]) -> list[str]:
-        """The features that it reads, of those that are there.
-
-        Raises:
-          InputError: if one is missing.
-        """
-        if self._features is None:
-            return list(there)
-        names = [self._features] if isinstance(self._features, str) else list(self._features)
-        check_features(names, there, f"what the {self.what} reads")
-        return names
-
-    def __call__(self, features: Features, *, training: bool) -> tf.Tensor:
-        """Representations [n, dim] float32 of features [n, …] by name."""
-        names = self.names(list(features))
-        one = isinstance(self._features, str)
-        given = features[names[0]] if one else {name: features[name] for name in names}
-        rows = tf.cast(self.model(given, training=training), tf.float32)
-        if rows.shape.rank != 2 or rows.shape[1] is None:
-            raise expected(
-                f"representations [batch, dim] from the {self.what}",
-                received=f"shape {rows.shape}",
-                remedy="End it with a layer whose width is known.",
-            )
-        return rows
 
 
 class TwoTower(tf.keras.Model):
@@ -155,12 +107,12 @@ class TwoTower(tf.keras.Model):
         self._queries = Tower(query_model, query_features, "query tower")
         self._candidates = Tower(candidate_model, candidate_features, "candidate tower")
         self._query_id, self.cache_steps = query_id, cache_steps
-        self._candidate_id, self.catalogue = _read_catalogue(candidates, candidate_id)
+        self._candidate_id, self.catalogue = read_catalogue(candidates, candidate_id)
         self._candidates.names(list(self.catalogue.features))
         self.num_items = len(self.catalogue)
         everything = self._embedded_catalogue()
         self.dim = everything.shape[1]
-        _check_finite(everything, self.catalogue, "candidate tower")
+        self._candidates.check_finite(everything, self.catalogue)
         self.cache = tf.Variable(
             everything,
             trainable=False,
@@ -215,8 +167,8 @@ class TwoTower(tf.keras.Model):
         ids, from_the_end = np.unique(as_ids(columns[query_id])[::-1], return_index=True)
         last = tf.constant(len(columns[query_id]) - 1 - from_the_end)
         queries = FeatureTable(ids, {name: tf.gather(columns[name], last) for name in names})
-        some = queries.rows(tf.range(min(len(queries), _ROWS_PER_BLOCK)))
-        _check_finite(self._embed_queries(some, training=False), queries, "query tower")
+        some = queries.rows(tf.range(min(len(queries), _ROWS_CHECKED)))
+        self._queries.check_finite(self._embed_queries(some, training=False), queries)
         return queries
 
     def pairs(self, examples: tf.data.Dataset) -> Interactions:
@@ -269,12 +221,12 @@ class TwoTower(tf.keras.Model):
 
     def examples(self, features: Features, step: tf.Tensor) -> dict[str, Any]:
         ids = features[self._candidate_id]
-        positives = _known(self.catalogue.find(ids), ids, "candidates that the catalogue has")
+        positives = all_known(self.catalogue.find(ids), ids, "candidates that the catalogue has")
         if self._known is None:
-            users = _known(tf.gather(self._owners, positives), ids, "candidates that train has")
+            users = all_known(tf.gather(self._owners, positives), ids, "candidates that train has")
         else:
             ids = features[self._query_id]
-            users = _known(self._known.find(ids), ids, "queries that train has")
+            users = all_known(self._known.find(ids), ids, "queries that train has")
         rows = positives.shape[0]
         return {
             "user": users,
@@ -294,11 +246,11 @@ class TwoTower(tf.keras.Model):
         """Of a step's state: the batch's, of which `ids` [batch] are the users."""
         if isinstance(state, InStep):
             return tf.ensure_shape(state.queries, [*ids.shape, self.dim])
-        return self._of_table(self._queries, self._known_queries(), ids)
+        return self._queries.embed(self._known_queries(), ids)
 
     def items(self, state: Resting | InStep, ids: tf.Tensor) -> tf.Tensor:
         training = isinstance(state, InStep)
-        return self._of_table(self._candidates, self.catalogue, ids, training=training)
+        return self._candidates.embed(self.catalogue, ids, training=training)
 
     def cached_items(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.stop_gradient(tf.convert_to_tensor(self.cache)), ids)
@@ -352,7 +304,7 @@ class TwoTower(tf.keras.Model):
         return rows
 
     def _embedded_catalogue(self) -> tf.Tensor:
-        return self._of_table(self._candidates, self.catalogue, tf.range(self.num_items))
+        return self._candidates.embed(self.catalogue, tf.range(self.num_items))
 
     def _known_queries(self) -> FeatureTable:
         if self._known is None:
@@ -362,22 +314,6 @@ class TwoTower(tf.keras.Model):
                 remedy="Make the TwoTower with query_id=… and train=….",
             )
         return self._known
-
-    def _of_table(
-        self, tower: Tower, table: FeatureTable, ids: tf.Tensor, *, training: bool = False
-    ) -> tf.Tensor:
-        """Representations of a table's rows: ids [...] to [..., dim].
-
-        Many rows pass through the tower a block at a time, except in training.
-        """
-        flat = tf.reshape(ids, [-1])
-        if training or (flat.shape[0] or 0) <= _ROWS_PER_BLOCK:
-            rows = tower(table.rows(flat), training=training)
-        else:
-            rows = _in_blocks(lambda block: tower(table.rows(block), training=False), flat)
-        dim = rows.shape[1]
-        shaped = tf.reshape(rows, tf.concat([tf.shape(ids), [dim]], axis=0))
-        return tf.ensure_shape(shaped, [*ids.shape, dim])
 
     def _places_of(self, ids: tf.Tensor, what: str) -> np.ndarray:
         """[n] int32 in the catalogue."""
@@ -389,55 +325,6 @@ class TwoTower(tf.keras.Model):
                 remedy="Add them to the candidates, or leave such examples out.",
             )
         return places
-
-
-def _in_blocks(embed: Callable[[tf.Tensor], tf.Tensor], ids: tf.Tensor) -> tf.Tensor:
-    """`embed` [n] to [n, dim], some rows at a time, n being static."""
-    n = ids.shape[0]
-    dim = embed(ids[:1]).shape[1]
-    padded = tf.pad(ids, [[0, -n % _ROWS_PER_BLOCK]])
-    rows = tf.map_fn(
-        embed,
-        tf.reshape(padded, [-1, _ROWS_PER_BLOCK]),
-        fn_output_signature=tf.TensorSpec([_ROWS_PER_BLOCK, dim], tf.float32),
-        parallel_iterations=1,  # of memory for one block
-    )
-    return tf.reshape(rows, [-1, dim])[:n]
-
-
-def _read_catalogue(candidates: tf.data.Dataset, name: str | None) -> tuple[str, FeatureTable]:
-    """The name of the candidates' id, and all of them."""
-    what = "the candidates"
-    spec = feature_spec(getattr(candidates, "element_spec", candidates), what)
-    name = id_feature(spec, name, what)
-    columns = read_columns(candidates, list(spec), what)
-    ids = as_ids(columns[name])
-    if (twice := first_repeated(ids)) is not None:
-        raise expected(
-            f"candidates that differ in {name!r}",
-            received=f"{twice!r} twice",
-            remedy="Leave out what is double, or name the feature that tells them apart.",
-        )
-    return name, FeatureTable(ids, columns)
-
-
-def _check_finite(rows: tf.Tensor, table: FeatureTable, what: str) -> None:
-    """Refuses a tower that gives a row of `table` numbers that are not finite."""
-    is_finite = tf.reduce_all(tf.math.is_finite(rows), axis=1).numpy()
-    if not is_finite.all():
-        raise expected(
-            f"finite representations from the {what}",
-            received=f"NaN or infinity for {table.id_of(int(np.argmin(is_finite)))!r}",
-            remedy="Look for such numbers among its features and weights.",
-        )
-
-
-def _known(places: tf.Tensor, ids: tf.Tensor, what: str) -> tf.Tensor:
-    """Places [batch], of which one below 0 stops the step, with the ids that it stands for."""
-    strangers = tf.boolean_mask(ids, places < 0)
-    told = [f"Expected {what} in a batch; received", strangers]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(places >= 0), told)]):
-        return tf.identity(places)
 
 
 def recommender_of(
