@@ -165,7 +165,7 @@ class AutoSample(tfrs.Model):
 
         Raises:
           InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for, or of
-        a model of features.
+            a model of features.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if jit_compile and replicas > 1:

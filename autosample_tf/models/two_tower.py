@@ -261,7 +261,8 @@ class TwoTower(tf.keras.Model):
 
         def renew() -> tf.Tensor:
             fresh = self._embedded_catalogue()
-            moved = tf.norm(fresh - self.cache, axis=1) / tf.norm(fresh, axis=1)
+            apart, lengths = tf.norm(fresh - self.cache, axis=1), tf.norm(fresh, axis=1)
+            moved = tf.math.divide_no_nan(apart, lengths)
             is_old = tf.cast(step > 0, tf.float32)  # a cache that was just made tells nothing
             self.staleness.update_state(tf.reduce_mean(moved), sample_weight=is_old)
             self.cache.assign(fresh)
