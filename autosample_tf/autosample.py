@@ -24,7 +24,8 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.models.contract import State, layer_width
+from autosample_tf.models.contract import Featured, State, layer_width
+from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.randomness import Draws
@@ -50,13 +51,17 @@ class AutoSample(tfrs.Model):
     """Trains a recommender under a weighted sum of candidate samplers' losses.
 
     An ordinary Keras model: `compile(optimizer)`, then `fit` on batches as
-    `pipeline.training_batches` makes them.
+    `pipeline.training_batches` makes them; of `TwoTower`, on batches of features.
 
     Args:
-      model: the recommender, by `models.contract`.
-      train: the pairs being trained on, whose items are never negatives of their user.
+      model: the recommender, by `models.contract`; with `candidates`, a query tower.
+      train: the pairs being trained on, whose items are never negatives of their user; None:
+        those of a `TwoTower`; with `candidates`, a candidate tower.
+      candidates: makes a `TwoTower` of two Keras models; its options are to be had by making
+        it oneself.
       samplers: specs or samplers, the candidates.
-      objective: what the logits learn from, one of `STEP_OBJECTIVES`.
+      objective: what the logits learn from, one of `STEP_OBJECTIVES`; None: `validation`, with
+        `candidates` and nothing held out `uniform`.
       validation: held-out pairs, needed by `bilevel` and `validation`; under the others
         they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
@@ -83,11 +88,12 @@ class AutoSample(tfrs.Model):
 
     def __init__(
         self,
-        model: Recommender,
-        train: Interactions,
+        model: Recommender | tf.keras.layers.Layer,
+        train: Interactions | tf.keras.layers.Layer | None = None,
         *,
+        candidates: tf.data.Dataset | None = None,
         samplers: Iterable[str | Sampler] = STANDARD_SET,
-        objective: str = "validation",
+        objective: str | None = None,
         validation: Interactions | None = None,
         given: Interactions | None = None,
         weights: Mapping[str, float] | None = None,
@@ -104,6 +110,10 @@ class AutoSample(tfrs.Model):
         seed: int = 0,
     ):
         super().__init__()
+        if objective is None:
+            is_bare = candidates is not None and validation is None
+            objective = "uniform" if is_bare else "validation"
+        model, train = recommender_of(model, train, candidates)
         _check(objective, mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
         self.objective, self.mixing = objective, mixing
@@ -149,15 +159,33 @@ class AutoSample(tfrs.Model):
           **options: of `tf.keras.Model.compile`.
 
         Raises:
-          InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for.
+          InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for, or of
+            a model of features.
         """
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if jit_compile and replicas > 1:
             raise expected("one replica to compile for", received=replicas, remedy="Leave it out.")
+        if jit_compile and isinstance(self.model, Featured):
+            raise expected(
+                "a model of ids to compile for, whose step XLA knows all operations of",
+                received="one of features",
+                remedy="Leave jit_compile out.",
+            )
         self.jit = jit_compile
         super().compile(optimizer=optimizer, jit_compile=False, **options)
         if self.model.built:  # else its variables are not known yet
             self.optimizer.build(self.model.trainable_variables)
+
+    def fit(self, x: Any = None, *arguments: Any, **options: Any) -> tf.keras.callbacks.History:
+        """As `tf.keras.Model.fit`; features are checked before a step is traced.
+
+        Raises:
+          InputError: for batches that a model of features cannot be trained on.
+        """
+        if isinstance(self.model, Featured) and isinstance(x, tf.data.Dataset):
+            with self.distribute_strategy.scope():  # towers may be built here
+                self.model.check_batches(x.element_spec)
+        return super().fit(x, *arguments, **options)
 
     @property
     def specs(self) -> list[str]:
@@ -238,17 +266,32 @@ class AutoSample(tfrs.Model):
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """The mixture's loss on a batch of `pipeline.training_batches`, a scalar."""
+        inputs = self._examples(inputs)
         batch = self.sample(inputs)
         return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
+        if isinstance(self.model, Featured):
+            self.model.renew_cache(self.optimizer.iterations)
+        data = self._examples(data)
         told, per_sampler, loss = self.descend(data)
         for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
             sampler.update(told.context, negatives)
         self._observe(told, data)
         return self._record(loss, per_sampler, data["weight"])
+
+    def _examples(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """A batch as `pipeline.training_batches` makes them, of whatever `fit` is given."""
+        if not isinstance(self.model, Featured):
+            return data
+        return self.model.examples(data, self.optimizer.iterations)
+
+    def _propagate(self, data: dict[str, tf.Tensor]) -> State:
+        if isinstance(self.model, Featured):
+            return self.model.propagate_batch(data["features"])
+        return self.model.propagate(self._draws(data))
 
     def descend(
         self, data: dict[str, tf.Tensor]
@@ -260,7 +303,7 @@ class AutoSample(tfrs.Model):
           samplers' losses [batch, active]; and the loss.
         """
         with tf.GradientTape() as tape:
-            state = self.model.propagate(self._draws(data))
+            state = self._propagate(data)
         told: SampledBatch | Answers
         if self.jit:
             found = self._compiled(state, data)
@@ -279,7 +322,7 @@ class AutoSample(tfrs.Model):
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
         """The loss as XLA computes it: whether it can is what one learns from it."""
-        return self._compiled(self.model.propagate(self._draws(data)), data).loss
+        return self._compiled(self._propagate(data), data).loss
 
     def _compiled(self, state: State, data: dict[str, tf.Tensor]) -> Dense:
         """The dense part under XLA."""
@@ -296,6 +339,8 @@ class AutoSample(tfrs.Model):
             batch = self.sample(data, state)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
+            for own in self.model.losses:  # of its layers' regularizers
+                loss += tf.nn.scale_regularization_loss(own)
         of_state, of_variables, of_own, of_logits = tape.gradient(
             loss,
             [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
@@ -317,7 +362,7 @@ class AutoSample(tfrs.Model):
           data: the batch.
           state: what the model propagated; None: it does so here.
         """
-        state = self.model.propagate(self._draws(data)) if state is None else state
+        state = self._propagate(data) if state is None else state
         return sample_batch(self.model, state, self.active_samplers, data, self._step(data))
 
     def _step(self, data: dict[str, tf.Tensor]) -> Step:
@@ -416,6 +461,8 @@ class AutoSample(tfrs.Model):
         for k in self._active:
             logs[f"loss/{self.specs[k]}"] = losses_so_far[k]
             logs[f"weight/{self.specs[k]}"] = weights[k]
+        if isinstance(self.model, Featured):
+            logs["staleness"] = self.model.staleness.result()
         return logs
 
 

@@ -67,9 +67,9 @@ class ValidationSignal:
         uniform = context.draws.uniform("held-out", 1)[::stride]
         items, present = self._held_out.draw(columns.users, uniform)
         items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
-        positives = tf.stop_gradient(context.embed(items))
+        positives = context.embed_cached(items)
         shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
-        shared = tf.stop_gradient(context.embed(shared))
+        shared = context.embed_cached(shared)
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
             cosine = self._loss.cosine and not self._ranked  # rankings are by the model's scores

@@ -149,7 +149,12 @@ device_option = click.option(
     help="auto (the first GPU where there is one), cpu, gpu, or gpu:N.")  # fmt: skip
 model_options = _options(
     _choice("--model", known.MODEL_NAMES, DEFAULTS.model, "The recommender."),
-    _number("--layers", int, DEFAULTS.layers, "Propagation layers of a graph model."),
+    _number(
+        "--layers",
+        int,
+        DEFAULTS.layers,
+        "Layers of a graph model's propagation, or of neumf's perceptron.",
+    ),
     _number("--dim", int, DEFAULTS.dim, "Entries of a user's or an item's vector."),
     click.option(
         "--loss",

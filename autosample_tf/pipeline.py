@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 
+EXAMPLE_WEIGHT = "example_weight"  # the feature that a model of features has its weights in
+
 
 def steps_per_epoch(num_pairs: int, batch_size: int) -> int:
     """How many batches hold every pair once, the last one padded."""
@@ -62,6 +64,27 @@ def training_batches(
     # takes after the last batch, with whoever closes the iterator waiting for it.
     options.autotune.enabled = False
     return counter.map(batch, num_parallel_calls=1).prefetch(4).with_options(options)
+
+
+def padded_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches of feature dictionaries of static shape, for a model of features.
+
+    The last one is filled up with its own first rows, whose `EXAMPLE_WEIGHT` is 0; the others'
+    is as `training_batches` has it.
+
+    Args:
+      examples: finite, an example an element.
+      batch_size: rows of a batch, over all replicas.
+    """
+
+    def pad(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = tf.shape(next(iter(features.values())))[0]
+        places = tf.range(batch_size)
+        padded = {name: tf.gather(values, places % rows) for name, values in features.items()}
+        weight = tf.cast(places < rows, tf.float32)
+        return padded | {EXAMPLE_WEIGHT: weight * tf.cast(batch_size / rows, tf.float32)}
+
+    return examples.batch(batch_size).map(pad).prefetch(tf.data.AUTOTUNE)
 
 
 def _shuffled(places: tf.Tensor, num_pairs: int, seed: int, epoch: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,12 @@ def global_rows(rows: int) -> int:
     return rows * tf.distribute.get_strategy().num_replicas_in_sync
 
 
+def rows_in_step(rows: int) -> tf.Tensor:
+    """[rows] int64: where this replica's rows stand among those of the global batch."""
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    return tf.cast(replica, tf.int64) * rows + tf.range(rows, dtype=tf.int64)
+
+
 def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
     """Mean over the rows of the global batch of values times weights, this replica's share.
 

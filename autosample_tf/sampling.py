@@ -22,6 +22,7 @@ from autosample_tf.errors import expected
 from autosample_tf.losses import InBatchSoftmax, Loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models.contract import (
+    Featured,
     Layered,
     Recommender,
     State,
@@ -56,27 +57,53 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Blocks:
-    """The pool's items once a block, with gradient.
+    """The pool's items once a block, with gradient; embedded when somebody asks for it.
+
+    Where samplers choose by a cache and what they chose is looked up, nobody does.
 
     Attributes:
       items: [blocks, width] int32.
-      embeddings: [blocks, width, dim].
-      scores: [batch, width], each row's with the items of its block.
+      users: [batch, dim].
+      embed_items: items [...] to [..., dim].
+      score_all: [blocks, rows, dim] and [blocks, width, dim] to [blocks, rows, width].
     """
 
     items: tf.Tensor
-    embeddings: tf.Tensor
-    scores: tf.Tensor
+    users: tf.Tensor
+    embed_items: Callable[[tf.Tensor], tf.Tensor]
+    score_all: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+    @property
+    def batch_size(self) -> int:
+        return self.users.shape[0]
 
     @property
     def rows(self) -> int:
         """How many rows of the batch a block has."""
-        return self.scores.shape[0] // self.items.shape[0]
+        return self.batch_size // self.items.shape[0]
+
+    @functools.cached_property
+    def embeddings(self) -> tf.Tensor:
+        """[blocks, width, dim]."""
+        return self.embed_items(self.items)
+
+    @functools.cached_property
+    def scores(self) -> tf.Tensor:
+        """[batch, width], each row's with the items of its block."""
+        return self.score(self.embeddings)
+
+    def score(self, embeddings: tf.Tensor) -> tf.Tensor:
+        """Each row's scores with its block's of [blocks, width, dim]: [batch, width]."""
+        num_blocks, width, dim = embeddings.shape
+        users = tf.reshape(self.users, [num_blocks, self.rows, dim])
+        return tf.reshape(self.score_all(users, embeddings), [self.batch_size, width])
 
     def embed(self, places: tf.Tensor, stride: int = 1) -> tf.Tensor:
         """The items at places in the pool of every stride-th row: [batch / stride, n] int32 to
         [batch / stride, n, dim]."""
-        dim = self.embeddings.shape[2]
+        dim = self.users.shape[1]
+        if not places.shape[1]:
+            return tf.zeros([*places.shape, dim])
         return tf.gather(tf.reshape(self.embeddings, [-1, dim]), self._flat(places, stride))
 
     def sum_over_rows(self, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
@@ -89,7 +116,7 @@ class Blocks:
 
     def _flat(self, places: tf.Tensor, stride: int = 1) -> tf.Tensor:
         """Where rows' places [batch / stride, n] are among the items of all blocks."""
-        block = tf.range(0, self.scores.shape[0], stride) // self.rows
+        block = tf.range(0, self.batch_size, stride) // self.rows
         return block[:, None] * self.items.shape[1] + places
 
 
@@ -307,7 +334,7 @@ def _kinds(negatives: Sequence[Negatives], blocks: Blocks) -> list[int]:
     has: its rows then need no gradient.
     """
     in_pool = [each for each in negatives if each.columns is not None and each.embeddings is None]
-    chosen = sum(answer.items.shape[1] for answer in in_pool) * blocks.scores.shape[0]
+    chosen = sum(answer.items.shape[1] for answer in in_pool) * blocks.batch_size
     fewest = _LOOKED_UP if chosen < blocks.items.shape[0] * blocks.items.shape[1] else _POOLED
 
     def kind(answer: Negatives) -> int:
@@ -350,6 +377,11 @@ def make_context(
     def embed(items: tf.Tensor) -> tf.Tensor:
         return model.items(state, items)
 
+    def embed_cached(items: tf.Tensor) -> tf.Tensor:
+        if isinstance(model, Featured):
+            return model.cached_items(items)
+        return tf.stop_gradient(embed(items))
+
     def score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         return step_score(model, users, items, cosine=step.loss.cosine)
 
@@ -369,6 +401,7 @@ def make_context(
         draws=step.draws,
         is_positive=step.train_pairs.contains,
         embed=embed,
+        embed_cached=embed_cached,
         embed_pool=blocks.embed,
         score=score,
         loss=step.loss.of_pairs,
@@ -385,19 +418,21 @@ def _make_pool(
     step: Step,
     width: int,
 ) -> tuple[Pool, Blocks]:
-    rows, dim = user_embeddings.shape
+    rows = users.shape[0]
     shared = math.gcd(step.draws.global_batch_size, step.users_per_pool)
     items = step.draws.integers("pool", width, model.num_items, block=shared)
     # A replica whose rows are not whole blocks has a block a row, of the same items.
     block = shared if rows % shared == 0 else 1
     block_items = tf.gather(items, tf.range(0, rows, block)) if block > 1 else items
-    embeddings = embed(block_items)
-    in_blocks = tf.reshape(user_embeddings, [rows // block, block, dim])
-    scores = step_score_all(model, in_blocks, embeddings, cosine=step.loss.cosine)
-    scores = tf.reshape(scores, [rows, width])
+    score_all = functools.partial(step_score_all, model, cosine=step.loss.cosine)
+    blocks = Blocks(block_items, user_embeddings, embed, score_all)
+    if isinstance(model, Featured):
+        scores = blocks.score(model.cached_items(block_items))
+    else:
+        scores = blocks.scores
     allowed = ~step.train_pairs.contains(users, items)
     seen = tf.where(allowed, tf.stop_gradient(scores), LOWEST)
-    return Pool(items, allowed, seen), Blocks(block_items, embeddings, scores)
+    return Pool(items, allowed, seen), blocks
 
 
 def _layers(

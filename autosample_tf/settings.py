@@ -11,7 +11,7 @@ from typing import Any
 
 from autosample_tf.errors import expected, unknown
 
-MODEL_NAMES = ("lightgcn", "mf", "ngcf")
+MODEL_NAMES = ("lightgcn", "mf", "neumf", "ngcf")
 LOSSES = ("bce", "bpr", "ccl", "hinge", "in-batch-softmax", "sampled-softmax")
 STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
 OBJECTIVES = ("branches", *STEP_OBJECTIVES)
@@ -36,6 +36,7 @@ STANDARD_SET = (
 MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
     "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+    "neumf": {"learning_rate": 1e-3, "l2": 1e-3, "optimizer": "row-sparse-adam"},
     "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation`
@@ -49,7 +50,7 @@ class Settings:
 
     Attributes:
       model: one of `MODEL_NAMES`.
-      layers: propagation layers of a graph model, at least 1.
+      layers: propagation layers of a graph model, the perceptron's of neumf, at least 1.
       dim: entries of a user's or an item's vector.
       loss: one of `LOSSES`, with options of its own as in a sampler's spec.
       samplers: the candidates' specs.

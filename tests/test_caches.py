@@ -302,7 +302,7 @@ def scored(feedback: Feedback, pool: list[int], scores: list[float], step: int =
         pool=pool_of_all,
         user_embeddings=tf.ones([DRAWS, 1]),
         positive_scores=tf.fill([DRAWS], by_item[0]),
-        embed=lambda items: tf.gather(by_item, items)[..., None],
+        embed_cached=lambda items: tf.gather(by_item, items)[..., None],
         score=lambda users, items: tf.reduce_sum(users * items, axis=-1),
     )
 

@@ -22,8 +22,12 @@ from autosample_tf.refusal import named_refusals
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.training import load_run
 
-OPTIMIZERS = {"mf": RowSparseAdam, "lightgcn": tf.keras.optimizers.Adam,
-              "ngcf": tf.keras.optimizers.Adam}  # fmt: skip
+OPTIMIZERS = {
+    "mf": RowSparseAdam,
+    "neumf": RowSparseAdam,
+    "ngcf": tf.keras.optimizers.Adam,
+    "lightgcn": tf.keras.optimizers.Adam,
+}
 
 
 def stepped(kind: str, specs: list[Any], *, jit: bool, **settings: Any) -> dict[str, np.ndarray]:

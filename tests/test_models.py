@@ -90,7 +90,7 @@ class TestContract:
         model = toy_model(kind)
         users, items = ids(5, below=NUM_USERS), ids(5, below=NUM_ITEMS)
         rows = representations(model)
-        expected = (rows[0][users.numpy()] * rows[1][items.numpy()]).sum(axis=1)
+        expected = model.score(rows[0][users.numpy()], rows[1][items.numpy()])
         np.testing.assert_allclose(model((users, items)), expected, atol=1e-6)
 
     def test_penalties_are_half_the_squared_norms_of_layer_0(self, kind: str) -> None:
@@ -217,8 +217,15 @@ def trained_under(model: Any, specs: list[str]) -> AutoSample:
 
 
 def test_an_unknown_model_is_refused() -> None:
-    with pytest.raises(InputError, match=r"Unknown model 'gcn'\. Known: lightgcn, mf, ngcf"):
+    with pytest.raises(InputError, match=r"Unknown model 'gcn'\. Known: lightgcn, mf, neumf, ngcf"):
         build_model("gcn", toy_train())
+
+
+@pytest.mark.parametrize("kind", ["mf", "lightgcn"])
+def test_a_score_of_tables_is_their_dot_product(kind: str) -> None:
+    users, items = representations(toy_model(kind))
+    scores = toy_model(kind).score_all(tf.constant(users), tf.constant(items))
+    np.testing.assert_allclose(scores, users.astype(float) @ items.astype(float).T, atol=1e-6)
 
 
 def test_mf_is_its_tables() -> None:

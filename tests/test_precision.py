@@ -87,9 +87,10 @@ def test_bfloat16_is_in_products_sums_and_their_gradients_alone(kind: str) -> No
         for op in graph.get_operations()
         if tf.bfloat16 in {tensor.dtype for tensor in op.inputs}
     }
-    computing = {"Mul", "Sum", "MatMul", "BatchMatMulV2", "AddN", "AddV2"}
+    computing = {"Mul", "Sum", "MatMul", "BatchMatMulV2", "AddN", "AddV2", "Relu", "ReluGrad"}
     moving = {"Cast", "ExpandDims", "IdentityN", "Reshape", "Identity", "Shape", "Pack", "Fill",
-              "Tile", "BroadcastTo", "PartitionedCall"}  # fmt: skip
+              "Tile", "BroadcastTo", "PartitionedCall", "Split", "ConcatV2", "StridedSlice",
+              "StridedSliceGrad", "Squeeze"}  # fmt: skip
     assert {"Mul", "Sum", "BatchMatMulV2"} <= rounded <= computing | moving
 
 

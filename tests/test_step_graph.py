@@ -31,6 +31,7 @@ from autosample_tf.settings import STANDARD_SET
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While", "Case"}
 OPTIMIZERS = {
+    "neumf": RowSparseAdam,
     "mf": RowSparseAdam,
     "lightgcn": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
     "ngcf": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
@@ -41,17 +42,14 @@ BRANCHES = {("Equal", "If"): 2}
 # With MF besides: how many rows a sparse gradient touches; and the step's pool, drawn again
 # beside XLA for aobpr's update, which does not read it, but to look rows of a variable up counts
 # as an effect that cannot be left out.
-KNOWN = {
-    "lightgcn": BRANCHES,
-    "ngcf": BRANCHES,
-    "mf": {
-        **BRANCHES,
-        ("Unique", "Shape"): 2,
-        ("StatelessRandomUniformIntV2", "ExpandDims"): 1,
-        ("Tile", "Reshape"): 1,
-        ("Cast", "Reshape"): 1,
-    },
+OF_TABLES = {
+    **BRANCHES,
+    ("Unique", "Shape"): 2,
+    ("StatelessRandomUniformIntV2", "ExpandDims"): 1,
+    ("Tile", "Reshape"): 1,
+    ("Cast", "Reshape"): 1,
 }
+KNOWN = {"lightgcn": BRANCHES, "ngcf": BRANCHES, "mf": OF_TABLES, "neumf": OF_TABLES}
 
 
 def graph_of_a_step(kind: str, specs: list[str], *, jit: bool, **settings: Any) -> tf.Graph:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses.pairwise import BPR
 from autosample_tf.membership import PairSet
-from autosample_tf.models import MF, NGCF, LightGCN
+from autosample_tf.models import MF, NGCF, LightGCN, NeuMF
 from autosample_tf.randomness import Draws
 from autosample_tf.samplers import SAMPLERS
 from autosample_tf.samplers.contract import Context, Feedback
@@ -66,6 +66,8 @@ def toy_model(kind: str, *, dim: int = 4, seed: int = 0) -> MF:
         return MF(NUM_USERS, NUM_ITEMS, **settings)
     if kind == "lightgcn":
         return LightGCN(toy_train(), layers=2, **settings)
+    if kind == "neumf":
+        return NeuMF(NUM_USERS, NUM_ITEMS, layers=1, **settings)
     assert kind == "ngcf"
     return NGCF(toy_train(), layers=2, node_dropout=0.0, message_dropout=0.0, **settings)
 

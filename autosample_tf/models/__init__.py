@@ -13,9 +13,11 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
+from autosample_tf.models.neumf import NeuMF
 from autosample_tf.models.ngcf import NGCF
+from autosample_tf.models.two_tower import TwoTower
 
-__all__ = ["MF", "MODELS", "NGCF", "LightGCN", "Recommender", "build_model"]
+__all__ = ["MF", "MODELS", "NGCF", "LightGCN", "NeuMF", "Recommender", "TwoTower", "build_model"]
 
 
 def _mf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> MF:
@@ -30,7 +32,17 @@ def _ngcf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) 
     return NGCF(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
 
 
-MODELS: dict[str, Callable[..., Recommender]] = {"lightgcn": _lightgcn, "mf": _mf, "ngcf": _ngcf}
+def _neumf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> NeuMF:
+    sizes = train.num_users, train.num_items
+    return NeuMF(*sizes, layers=layers, dim=dim, seed=seed, dtype=dtype)
+
+
+MODELS: dict[str, Callable[..., Recommender]] = {
+    "lightgcn": _lightgcn,
+    "mf": _mf,
+    "neumf": _neumf,
+    "ngcf": _ngcf,
+}
 
 
 def build_model(
@@ -42,8 +54,8 @@ def build_model(
     seed: int = 0,
     dtype: Any = None,
 ) -> Recommender:
-    """The named model over `train`'s users and items; `layers` is for graph models, `dtype`
-    a Keras dtype policy.
+    """The named model over `train`'s users and items; `layers` is for graph models and
+    perceptrons, `dtype` a Keras dtype policy.
 
     Raises:
       InputError: if the name is not one of `MODELS`.

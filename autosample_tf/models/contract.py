@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
 
 from autosample_tf import require_keras_2
+from autosample_tf.interactions import Interactions
 from autosample_tf.randomness import Draws
 
 require_keras_2()
@@ -100,6 +101,44 @@ class Layered(Protocol):
 def layer_width(model: Recommender) -> int:
     """Entries of a layer's vector: of a model without layers, of a representation."""
     return model.width if isinstance(model, Layered) else model.dim
+
+
+@runtime_checkable
+class Featured(Protocol):
+    """What a model of features offers besides: one whose queries are no rows of a table.
+
+    It is trained on batches of features. Its `users`, given the state of a batch, are that
+    batch's queries. To embed an item costs more than a look-up there, so that what is only
+    chosen among comes from a cache of the catalogue.
+
+    Attributes:
+      train: the pairs being trained on.
+      staleness: how far items had moved since they were cached, where the cache was renewed:
+        the distance over the length, averaged over the catalogue.
+    """
+
+    train: Interactions
+    staleness: tf.keras.metrics.Metric
+
+    def check_batches(self, spec: Any) -> None:
+        """Refuses a dataset's `element_spec` that it cannot be trained on, with an `InputError`."""
+
+    def examples(self, features: Mapping[str, tf.Tensor], step: tf.Tensor) -> dict[str, Any]:
+        """A batch of features as one of `pipeline.training_batches`, `features` among it.
+
+        Args:
+          features: [batch, …] each.
+          step: a scalar int64, from 0.
+        """
+
+    def propagate_batch(self, features: Mapping[str, tf.Tensor]) -> State:
+        """The state of a training step on a batch of features."""
+
+    def cached_items(self, ids: tf.Tensor) -> tf.Tensor:
+        """Items as the cache has them, without gradient: ids [...] to [..., dim]."""
+
+    def renew_cache(self, step: tf.Tensor) -> None:
+        """Embeds the whole catalogue anew in steps in which that is due, in the graph."""
 
 
 def step_score(

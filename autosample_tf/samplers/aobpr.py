@@ -77,7 +77,9 @@ class AOBPR(Sampler):
         every = max(1, round(self._num_items * math.log2(self._num_items) / rows))
 
         def renew() -> tf.Tensor:
-            factors = tf.transpose(context.embed(tf.range(self._num_items)))  # [dim, num_items]
+            factors = tf.transpose(
+                context.embed_cached(tf.range(self._num_items))
+            )  # [dim, num_items]
             orders = tf.argsort(factors, direction="DESCENDING", stable=True)
             self._orders.assign(tf.cast(orders, self._orders.dtype))
             self._spreads.assign(tf.math.reduce_std(factors, axis=1))

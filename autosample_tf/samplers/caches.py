@@ -97,7 +97,7 @@ def draw_distinct(
 def scores_of(context: Context, items: tf.Tensor) -> tf.Tensor:
     """The model's scores of cached items [batch, n], without gradient; `LOWEST` for none."""
     users = tf.stop_gradient(context.user_embeddings)[:, None, :]
-    embeddings = tf.stop_gradient(context.embed(tf.maximum(items, 0)))
+    embeddings = context.embed_cached(tf.maximum(items, 0))
     return tf.where(items == NOTHING, LOWEST, context.score(users, embeddings))
 
 

@@ -107,6 +107,8 @@ class Context:
       draws: stateless random numbers; use the own spec as the stream's name.
       is_positive: (users [batch], items [batch, n]) to [batch, n] bool: train positives.
       embed: items [...] to [..., dim], with gradient.
+      embed_cached: items [...] to [..., dim], without gradient, to choose among many by:
+        where embedding an item costs more than a look-up, as it was some steps before.
       embed_pool: columns of the pool [batch, n] int32 to their items' representations
         [batch, n, dim], with gradient; no look-up.
       score: (users [..., dim], items [..., dim]) to [...], float32 under every precision.
@@ -125,6 +127,7 @@ class Context:
     draws: Draws
     is_positive: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     embed: Callable[[tf.Tensor], tf.Tensor]
+    embed_cached: Callable[[tf.Tensor], tf.Tensor]
     embed_pool: Callable[[tf.Tensor], tf.Tensor]
     score: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

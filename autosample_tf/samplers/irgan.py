@@ -90,7 +90,7 @@ class IRGAN(Sampler):
         items = self._trained_on(context, tf.exp(tf.stop_gradient(log_p)))
         log_drawn = pick(log_p, items)[:, 0]
         users = tf.stop_gradient(context.user_embeddings)
-        scores = context.score(users, tf.stop_gradient(context.embed(items)))
+        scores = context.score(users, context.embed_cached(items))
         rewards = 2.0 * (tf.sigmoid(scores) - 0.5)
         p = tf.exp(log_drawn)
         shown = self.positives * self._liked.shares(context, items)

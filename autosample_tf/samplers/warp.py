@@ -90,7 +90,7 @@ class WARP(Sampler):
         uniform = context.draws.uniform(f"{self.spec}/positives", self.positives - 1)
         others, _ = self._rows.draw(context.users, uniform)
         users = context.user_embeddings[:, None, :]
-        scores = tf.stop_gradient(context.score(users, context.embed(others)))
+        scores = tf.stop_gradient(context.score(users, context.embed_cached(others)))
         own = context.positive_scores[:, None]
         # By the item as well: its score may be summed in another order here.
         is_equal = (others == context.positives[:, None]) | (scores == own)
