@@ -22,6 +22,7 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 
 _MAX_ROUNDS = 500
+_TRIES_OF_A_SIZE = 4
 
 
 class PairSet:
@@ -149,7 +150,7 @@ class CuckooTable:
 def build_cuckoo_table(
     blocks: Callable[[], Iterable[np.ndarray]], num_keys: int, most: int
 ) -> CuckooTable:
-    """Places each key, at a load of at most 0.4.
+    """Places each key, at a load of at most 0.4, on dense pairs less.
 
     Nothing besides the table is as large as the keys: what a slot's key was is told from its
     tag when another one takes the slot.
@@ -160,15 +161,20 @@ def build_cuckoo_table(
       num_keys: of all blocks.
       most: at most 2^63.
     """
-    slot_bits = max(2, int(np.ceil(np.log2(max(num_keys, 1) / 0.8))))
-    tag_bits = max(0, (most - 1).bit_length() - slot_bits)
-    dtype = np.int32 if slot_bits + tag_bits < 32 else np.int64
+    fewest_bits = max(2, int(np.ceil(np.log2(max(num_keys, 1) / 0.8))))
     rng = np.random.default_rng(0)  # any multipliers do: they never reach a result
+    tried = 0
     while True:
+        # Dense pairs (MovieLens-1M) may fit with no multipliers at a size that others fit: the
+        # table then grows, at last to a slot for each possible key.
+        slot_bits = fewest_bits + tried // _TRIES_OF_A_SIZE
+        tag_bits = max(0, (most - 1).bit_length() - slot_bits)
+        dtype = np.int32 if slot_bits + tag_bits < 32 else np.int64
         multipliers = rng.integers(-(2**63), 2**63 - 1, size=2, dtype=np.int64).astype(dtype) | 1
         table = CuckooTable(_empty_tags(2**slot_bits, tag_bits), multipliers, tag_bits)
         if all(table.place(keys) for keys in blocks()):
             return table
+        tried += 1
 
 
 def _empty_tags(num_slots: int, tag_bits: int) -> np.ndarray:

@@ -176,6 +176,21 @@ def test_keys_that_do_not_fit_are_placed_by_other_multipliers(
     assert not np.array_equal(table.multipliers, first.multipliers)
 
 
+def test_a_dense_set_gets_a_larger_table(data_root) -> None:
+    from autosample_tf.catalog import load
+
+    if not (data_root / "ml-1m-m1").is_dir():
+        pytest.skip("no ml-1m-m1 in the real data")
+    train = load("ml-1m-m1", data_dir=data_root).train
+    most = train.num_users * train.num_items
+    table = build_cuckoo_table(lambda: [train.keys], train.num_pairs, most)
+    assert table.slots > 2 ** np.ceil(np.log2(train.num_pairs / 0.8))  # none of that size fits
+    users = np.arange(0, train.num_users, 50, dtype=np.int32)
+    items = np.tile(np.arange(train.num_items, dtype=np.int32), (len(users), 1))
+    answers = PairSet(train).contains(users, items).numpy()
+    np.testing.assert_array_equal(answers, train.contains(users[:, None], items))
+
+
 def test_sets_of_the_same_pairs_share_a_table_as_long_as_the_pairs_are_there() -> None:
     interactions = build([(0, 1), (2, 0)], 3, 3)
     first, second = PairSet(interactions), PairSet(interactions)

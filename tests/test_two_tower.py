@@ -28,7 +28,12 @@ from towers import (
 from worlds import NEWCOMER, NUM_ITEMS, from_dense, small_specs, to_dense, toy_held_out
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import read_parameters, write_parameters
+from autosample_tf.callbacks import (
+    StopOnDivergence,
+    TrainingDivergedError,
+    read_parameters,
+    write_parameters,
+)
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator, Ranker
 from autosample_tf.models import MF, TwoTower
@@ -553,6 +558,18 @@ def test_a_tower_that_gives_nan_is_named_with_the_row() -> None:
             Broken(), look_up(IDS), toy_candidates(), train=examples, query_id="user_id",
             query_features="hour", candidate_features="movie_id",
         )  # fmt: skip
+
+
+def test_a_tower_that_gives_nan_in_a_step_stops_the_training() -> None:
+    towers = TwoTower(
+        Broken(), look_up(IDS), toy_candidates(),
+        query_features="hour", candidate_features="movie_id",
+    )  # fmt: skip
+    autosample = AutoSample(towers, samplers=["rns"], objective="uniform")
+    autosample.compile(sgd())
+    batch = {**batch_of_features(), "hour": tf.fill([ROWS], 2.0)}
+    with pytest.raises(TrainingDivergedError, match="Expected a finite loss; received nan at step"):
+        autosample.fit(as_dataset(batch), callbacks=[StopOnDivergence()], verbose=0)
 
 
 def test_what_does_not_go_together_is_refused() -> None:

@@ -33,6 +33,7 @@ class Recommender(Protocol):
     built: bool
     compute_dtype: str
     trainable_variables: list[tf.Variable]
+    losses: list[tf.Tensor]  # of its layers' own regularizers, added to that of training
 
     def propagate(self, draws: Draws | None = None) -> State:
         """Whatever is computed once a step from the parameters alone.
