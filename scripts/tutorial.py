@@ -1,11 +1,12 @@
-"""Runs docs/tutorial.ipynb anew and stores what it prints and draws.
+"""Runs docs/tutorial.ipynb, or another notebook, anew and stores what it prints and draws.
 
-    python scripts/tutorial.py
+python scripts/tutorial.py [path/to/notebook.ipynb]
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import nbformat
@@ -28,4 +29,5 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 if __name__ == "__main__":
-    nbformat.write(executed(TUTORIAL), TUTORIAL)
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else TUTORIAL
+    nbformat.write(executed(path), path)
