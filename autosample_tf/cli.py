@@ -35,6 +35,7 @@ from autosample_tf.options import (
     was_given,
 )
 from autosample_tf.terminal import (
+    RANKING,
     downloading,
     load_training,
     make_console,
