@@ -90,7 +90,7 @@ def page(name: str, own: type[Sampler], measured: dict[str, dict[str, dict[str, 
     )
     parts = [
         f"# `{name}`",
-        f"`{card.formula}`\n\nSource: {card.source}. Cost: {card.cost}.",
+        f"``{card.formula}``\n\nSource: {card.source}. Cost: {card.cost}.",
         inspect.getdoc(inspect.getmodule(own)),
         f"## Options\n\n```text\n{inspect.getdoc(own)}\n```",
         f"`--sampler {built.spec}`, the defaults:",
