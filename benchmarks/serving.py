@@ -28,6 +28,7 @@ from tables import DOCS, fill, markdown
 import autosample_tf
 from autosample_tf import c_api
 from autosample_tf.representations import Representations
+from autosample_tf.terminal import RANKING, suit_threads
 from autosample_tf.training import TrainedRun, load_run
 from autosample_tf.verification import signature_tensors
 
@@ -37,6 +38,7 @@ NAMES = ("autosample-tf", "TFRS BruteForce", "faiss flat")
 
 def main(path: str) -> None:
     """Measures everything and writes both files."""
+    suit_threads(RANKING)  # as `autosample-tf recommend` does
     seen_on, trained = machine(), load_run(path)
     with tempfile.TemporaryDirectory() as folder:
         exported = autosample_tf.export(path, output=Path(folder) / "export", k=K)
