@@ -35,6 +35,7 @@ from autosample_tf.options import (
     was_given,
 )
 from autosample_tf.terminal import (
+    RANKING,
     downloading,
     load_training,
     make_console,
@@ -235,7 +236,7 @@ def evaluate(
     Example:
       autosample-tf evaluate --run runs/gowalla-mf --split test
     """
-    training = load_training(device=device)
+    training = load_training(RANKING, device=device)
     metrics = training.evaluate(run, split=split, source=chosen_override(options))
     if as_json:
         click.echo(json.dumps(metrics))
@@ -428,7 +429,7 @@ def recommend(
         raise click.UsageError("--users and --user: give one of them.")
     if as_json and output is None:
         raise click.UsageError("--json needs --output: without it the lines are printed.")
-    load_training(device=device)
+    load_training(RANKING, device=device)
     from autosample_tf.recommendation import recommend as write_recommendations
 
     done = write_recommendations(
@@ -470,7 +471,7 @@ def export(
       autosample-tf export --run runs/gowalla-mf --top-k 50
       autosample-tf export --run runs/gowalla-mf --quantize int8 --index hnsw
     """
-    load_training(device=device)
+    load_training(RANKING, device=device)
     from autosample_tf.exporting import FACTS
     from autosample_tf.exporting import export as write_model
 

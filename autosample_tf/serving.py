@@ -99,7 +99,7 @@ class Server(tf.Module):
     @tf.function(input_signature=[_USER_ID])
     def serve(self, user_id: tf.Tensor) -> Answer:
         """The best unseen items of users [batch]: `item_id` and `score` [batch, k], `known`."""
-        users = self._user_places.lookup(user_id)
+        users = _found(self._user_places, user_id)
         nothing = tf.zeros([tf.size(users), 0], tf.int32)
         return self._recommended(users, nothing, self._k)
 
@@ -113,7 +113,7 @@ class Server(tf.Module):
           exclude_item_id: [batch, any]; ids that are not known are passed over, so rows
             can be padded.
         """
-        users = self._user_places.lookup(user_id)
+        users = _found(self._user_places, user_id)
         same = tf.debugging.assert_equal(
             tf.shape(exclude_item_id)[0], tf.size(users), "exclude_item_id needs a row a user_id"
         )
@@ -127,7 +127,7 @@ class Server(tf.Module):
 
         Itself is left out. An item that is not known gets none.
         """
-        items, k = self._item_places.lookup(item_id), self._cut(k)
+        items, k = _found(self._item_places, item_id), self._cut(k)
         found = _in_blocks(lambda rows: self._similar(items[rows], k), tf.size(items), k)
         return self._answer(*found, items >= 0)
 
@@ -138,7 +138,7 @@ class Server(tf.Module):
         Seen items have theirs too. Where the user is not known it is the item's popularity,
         where the item is not the lowest finite float32; `known` [batch] is whether both are.
         """
-        users, items = self._user_places.lookup(user_id), self._item_places.lookup(item_id)
+        users, items = _found(self._user_places, user_id), _found(self._item_places, item_id)
         same = tf.debugging.assert_equal(
             tf.size(users), tf.size(items), "user_id and item_id need the same length"
         )
@@ -155,13 +155,13 @@ class Server(tf.Module):
     @tf.function(input_signature=[_USER_ID])
     def embed_user(self, user_id: tf.Tensor) -> Answer:
         """The vectors of users: `embedding` [batch, dim], zeros where they are not known."""
-        users = self._user_places.lookup(user_id)
+        users = _found(self._user_places, user_id)
         return _embedded(tf.gather(self._users, tf.maximum(users, 0)), users >= 0)
 
     @tf.function(input_signature=[_ITEM_ID])
     def embed_item(self, item_id: tf.Tensor) -> Answer:
         """Likewise of items."""
-        items = self._item_places.lookup(item_id)
+        items = _found(self._item_places, item_id)
         return _embedded(self._items.rows(tf.maximum(items, 0)), items >= 0)
 
     def _cut(self, k: tf.Tensor) -> tf.Tensor:
@@ -264,6 +264,14 @@ def _places(ids: tf.Tensor) -> tf.lookup.StaticHashTable:
     return tf.lookup.StaticHashTable(
         tf.lookup.KeyValueTensorInitializer(ids, places), default_value=-1
     )
+
+
+def _found(places: tf.lookup.StaticHashTable, ids: tf.Tensor) -> tf.Tensor:
+    """Where ids [batch] stand, -1 for those that are not there.
+
+    The signature's shape is not looked at by whoever feeds a graph: here it is.
+    """
+    return places.lookup(tf.ensure_shape(ids, [None]))
 
 
 def _stored(values: tf.Tensor | np.ndarray, name: str) -> tf.Variable:

@@ -15,6 +15,8 @@ import click
 import autosample_tf
 from autosample_tf.devices import use_device
 
+RANKING = "ranking"  # work without training
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -40,18 +42,18 @@ def native_messages_off() -> Iterator[None]:
         os.close(terminal)
 
 
-def load_training(model: str | None = None, *, device: str = "auto") -> ModuleType:
+def load_training(work: str, *, device: str = "auto") -> ModuleType:
     """`autosample_tf.training`, with TensorFlow and its devices, quietly.
 
     Args:
-      model: what will be trained, so that TensorFlow's threads suit it.
+      work: the model that will be trained, or `RANKING`, so that TensorFlow's threads suit it.
       device: what to compute on, see `devices`.
 
     Raises:
       InputError: if that device is not there.
     """
     autosample_tf.require_keras_2()
-    suit_threads(model)
+    suit_threads(work)
     with native_messages_off():
         import tensorflow as tf
 
@@ -63,11 +65,12 @@ def load_training(model: str | None = None, *, device: str = "auto") -> ModuleTy
     return training
 
 
-def suit_threads(model: str | None) -> None:
+def suit_threads(work: str) -> None:
     """Sets how TensorFlow, which must not have begun, shares a small machine's cores."""
-    if model == "mf" and os.cpu_count() == 2:
+    if work in ("mf", RANKING) and os.cpu_count() == 2:
         # A step of MF is hundreds of short operations: two at a time on a core each take a
-        # quarter less than one at a time on both. Products with a graph are better cut.
+        # quarter less than one at a time on both, and so do batches of a ranking. Products with
+        # a graph are better cut.
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 

@@ -84,7 +84,9 @@ def test_propagation_and_optimizers_are_outside_and_the_rest_is_not(kind: str) -
     }
     assert {"StatelessRandomUniformIntV2", "BatchMatMulV2", "Softplus", "Softmax"} <= inside
     assert not {op for op in inside if "SparseMatrix" in op or "Assign" in op or "Scatter" in op}
-    assert ("SparseMatrixMatMul" in {node.op for node in graph.node}) == (kind != "mf")
+    assert ("SparseMatrixMatMul" in {node.op for node in graph.node}) == (
+        kind in ("lightgcn", "ngcf")
+    )
 
 
 IN_TEXT = """

@@ -13,6 +13,7 @@ import tensorflow as tf
 from planted import Game, Planted, World
 
 LEARNING = ["bilevel", "validation"]
+FAST = [pytest.param("bilevel", marks=pytest.mark.slow), "validation"]
 WORLDS = [World(4, 10, 20, 0.4), World(5, 8, 15, 0.5), World(3, 20, 32, 0.3)]
 CHANGING = {"bilevel": 80, "validation": 20}  # epochs after the change: one forgets more slowly
 
@@ -55,12 +56,12 @@ def successions(world: World, objective: str, seeds: range) -> collections.Count
     return found
 
 
-@pytest.mark.parametrize("objective", LEARNING)
+@pytest.mark.parametrize("objective", FAST)
 def test_the_best_sampler_is_found(objective: str) -> None:
     assert winners(WORLDS[0], objective, range(100, 110))["rivals"] >= 9
 
 
-@pytest.mark.parametrize("objective", LEARNING)
+@pytest.mark.parametrize("objective", FAST)
 def test_the_weights_follow_where_the_best_sampler_changes(objective: str) -> None:
     found = successions(WORLDS[0], objective, range(200, 206))
     assert found["first", "second"] >= 5

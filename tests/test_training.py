@@ -81,8 +81,10 @@ def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Observed:
 
 
 def test_test_is_evaluated_once_and_last(peculiar: Observed) -> None:
-    """Validation: after each search epoch, before retraining, after each of its epochs."""
-    assert peculiar.calls == ["valid"] * (LEAST.search_epochs + 1 + LEAST.retrain_epochs) + ["test"]
+    """Validation: after each search epoch, before retraining, after each of its epochs, and of
+    what was chosen."""
+    epochs = LEAST.search_epochs + LEAST.retrain_epochs
+    assert peculiar.calls == ["valid"] * (epochs + 2) + ["test"]
 
 
 def test_what_is_peculiar_is_counted_and_gone_on_with(peculiar: Observed) -> None:
