@@ -56,10 +56,17 @@ def main(given: list[str] | None = None) -> None:
     )
     output = RESULTS / "choosing" / f"{name}.json"
     output.parent.mkdir(parents=True, exist_ok=True)
-    command = ["python benchmarks/choosing/run.py", Path(arguments.path).name, *sys.argv[2:]]
-    record = {"command": " ".join(command), "machine": seen_on, "settings": settings.to_dict(),
+    record = {"command": command(arguments), "machine": seen_on, "settings": settings.to_dict(),
               "variants": variants, "result": found}  # fmt: skip
     output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """What was called, places on this machine left out."""
+    parts = ["python benchmarks/choosing/run.py", Path(arguments.path).resolve().name]
+    parts += ["--model", arguments.model, "--seeds", ",".join(map(str, arguments.seeds))]
+    parts += ["--variants", f"'{','.join(arguments.variants)}'"]
+    return " ".join([*parts, *(f"--set {each}" for each in arguments.set)])
 
 
 def tell(outcome: Outcome) -> None:
