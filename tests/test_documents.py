@@ -186,7 +186,8 @@ def own_code(name: str) -> Iterator[str]:
     for line in text.splitlines():
         if name == "docs/coming-from.md" and line.startswith("|"):
             line = line.rstrip(" |").rpartition(" | ")[2]
-        yield from re.findall(r"`([^`]+)`", line)
+        found = re.findall(r"`([^`]+)`", line)
+        yield from (code for code in found if not code.startswith("python benchmarks/"))
 
 
 OTHERS_FLAGS = {

@@ -158,6 +158,7 @@ def gradients_of_steps(sampler: Sampler, steps: int = BATCHES) -> Iterator[np.nd
         yield gradient(sampler, loss, tape)
 
 
+@pytest.mark.slow
 def test_a_baseline_near_the_rewards_calms_the_gradient() -> None:
     spread = []
     for baseline in (0.0, 1.2, 30.0):

@@ -71,6 +71,7 @@ def raise_stopped(*_: object, **__: object) -> None:
     raise Stopped
 
 
+@pytest.mark.slow
 def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
     small_data: Path, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
