@@ -21,6 +21,7 @@ from pathlib import Path, PureWindowsPath
 from typing import IO, Any, NamedTuple
 
 from autosample_tf.errors import InputError, expected
+from autosample_tf.whole_files import whole
 
 _MOST_BYTES = 1 << 29  # unpacked; the published archives have some 10^7
 _MOST_MEMBERS = 10_000
@@ -82,13 +83,8 @@ def unpack(archive: Path, names: Collection[str], accept: Callable[[str, Path], 
 
 def _copy(open_member: Callable[[], IO[bytes]], path: Path) -> None:
     """Writes a member to a path: the whole of it or nothing."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with open_member() as content, part.open("wb") as out:
-            shutil.copyfileobj(content, out)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, open_member() as content, part.open("wb") as out:
+        shutil.copyfileobj(content, out)
 
 
 def _check(archive: Path, member: _Member, seen: int, size: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from autosample_tf.errors import expected, unknown
 from autosample_tf.evaluation import Rankings
+from autosample_tf.whole_files import whole
 
 _COLUMNS = pa.schema(
     [("user", pa.string()), ("item", pa.string()), ("rank", pa.int32()), ("score", pa.float32())]
@@ -103,9 +103,9 @@ def write_in_parts(
         _begin(folder, parts, request)
         for number, part in enumerate(parts):
             if not part.exists():
-                with _whole(part) as partial:
+                with whole(part) as partial:
                     write_part(partial, names, rank(number))
-        with _whole(path) as partial:
+        with whole(path) as partial:
             join(parts, partial)
     shutil.rmtree(folder)
 
@@ -120,7 +120,7 @@ def _begin(folder: Path, parts: list[Path], request: Mapping[str, Any]) -> None:
     for path in folder.iterdir():
         if path.name != "lock":
             path.unlink()
-    with _whole(stored) as partial:
+    with whole(stored) as partial:
         partial.write_text(json.dumps(request), encoding="utf-8")
 
 
@@ -136,17 +136,6 @@ def _locked(folder: Path) -> Iterator[None]:
             received=folder.with_suffix(""),
             remedy="Wait for it to finish, or choose another --output.",
         ) from error
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Gives a path beside it, which takes its place once all is written, and not else."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_jsonl(path: Path, names: Names, ranked: Rankings) -> None:

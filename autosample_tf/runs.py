@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 
 import autosample_tf
 from autosample_tf.errors import InputError, expected
+from autosample_tf.whole_files import whole
 
 SCHEMA_VERSION = 1
 _REPORTED_PACKAGES = ("tensorflow", "tf_keras", "tensorflow-recommenders", "numpy")
@@ -98,9 +99,8 @@ class Run:
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"schema_version": SCHEMA_VERSION, **values}, indent=2)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        with whole(path) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
 
     def write_per_user(self, split: str, users: np.ndarray, metrics: Mapping[str, Any]) -> None:
         """Writes the metrics that a mean is of, whole or not at all.
@@ -112,9 +112,8 @@ class Run:
         """
         path = self.path / "per_user" / f"{split}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.npz")
-        np.savez_compressed(partial, users=users, **metrics)
-        os.replace(partial, path)
+        with whole(path) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, users=users, **metrics)
 
     def per_user(self, split: str) -> dict[str, np.ndarray]:
         """What `write_per_user` wrote: [n] by metric, and the `users`.
@@ -208,12 +207,10 @@ class History:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
         columns.sort(key=lambda column: column not in ("epoch", "seconds", "evaluation_seconds"))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + ".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with whole(self._path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(partial, self._path)
 
 
 def folder_name(name: str) -> str:
