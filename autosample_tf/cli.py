@@ -26,13 +26,12 @@ from autosample_tf.options import (
     chosen_source,
     config_option,
     device_option,
-    model_options,
     output_options,
     resumed_options,
     retrain_options,
-    search_options,
     source_options,
     was_given,
+    whole_search_options,
 )
 from autosample_tf.terminal import (
     RANKING,
@@ -44,7 +43,11 @@ from autosample_tf.terminal import (
 )
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from rich.console import Console
+
+    from autosample_tf.training import Source
 
 
 class Commands(click.Group):
@@ -88,11 +91,7 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@config_option
-@source_options
-@model_options
-@search_options
-@retrain_options(defaults=True)
+@whole_search_options
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The run's folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on with the run in --run-dir.")
 @device_option
@@ -111,13 +110,9 @@ def search(
     """
     if resume:
         options = resumed_options(run_dir, options)
-    settings = chosen_settings(options)
     console = make_console(quiet or as_json)
-    training = load_training(settings.model, device=device)
-    from autosample_tf.sources import default_name
-
-    source = training.Source(chosen_dataset(options), **chosen_source(options))
-    run_dir = run_dir or _default_run_dir(default_name(source.dataset), settings.model)
+    training, source, settings = _asked(options, device)
+    run_dir = run_dir or _default_run_dir(_name_of(source), settings.model)
     with reporting(console, run_dir) as reporter:
         metrics = training.search(
             source, settings, run_dir=run_dir, resume=resume, reporter=reporter
@@ -167,11 +162,7 @@ def retrain(
 
 
 @main.command()
-@config_option
-@source_options
-@model_options
-@search_options
-@retrain_options(defaults=True)
+@whole_search_options
 @click.option("--seeds", type=WholeNumbers(), default="0,1,2", show_default=True,
               help="Each another split, model and order; instead of --seed.")  # fmt: skip
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The folder: runs/…")
@@ -194,16 +185,14 @@ def compare(
         raise click.UsageError("--seed: a comparison has several, --seeds.")
     if resume:
         options = resumed_options(run_dir, options)
-    settings = chosen_settings(options)
     console = make_console(quiet or as_json)
-    training = load_training(settings.model, device=device)
+    _, source, settings = _asked(options, device)
     from autosample_tf.comparison import compare as run_all
     from autosample_tf.comparison_page import markdown, plot
     from autosample_tf.processes import search_separately
     from autosample_tf.progress import print_outcome
 
-    source = training.Source(chosen_dataset(options), **chosen_source(options))
-    run_dir = run_dir or _default_run_dir(f"compare-{Path(source.dataset).stem}", settings.model)
+    run_dir = run_dir or _default_run_dir(f"compare-{_name_of(source)}", settings.model)
     found = run_all(
         source, settings, run_dir=run_dir, seeds=options["seeds"], resume=resume,
         on_outcome=lambda outcome: print_outcome(outcome, console),
@@ -534,6 +523,20 @@ def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json
     console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
     if as_json:
         click.echo(json.dumps({"run_dir": str(run_dir), **metrics}))
+
+
+def _asked(options: dict[str, Any], device: str) -> tuple[ModuleType, Source, known.Settings]:
+    """`training`, and the data and settings that a search or a comparison is of."""
+    settings = chosen_settings(options)
+    training = load_training(settings.model, device=device)
+    source = training.Source(chosen_dataset(options), **chosen_source(options))
+    return training, source, settings
+
+
+def _name_of(source: Source) -> str:
+    from autosample_tf.sources import default_name
+
+    return default_name(source.dataset)
 
 
 def _default_run_dir(dataset: str, model: str) -> Path:

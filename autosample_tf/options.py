@@ -221,6 +221,11 @@ def retrain_options(defaults: bool) -> Callable:
     )  # fmt: skip
 
 
+whole_search_options = _options(
+    config_option, source_options, model_options, search_options, retrain_options(defaults=True)
+)
+
+
 def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """The options, those that were not given being the run's that goes on."""
     if run_dir is None:
