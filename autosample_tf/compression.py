@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from autosample_tf.errors import expected
+from autosample_tf.errors import as_pyarrow_says, expected
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,7 +44,7 @@ def open_bytes(path: Path) -> Iterator[pyarrow.NativeFile]:
             raise  # the system's: no such file, no right to read it
         raise expected(
             f"whole {codec} data in {path}",
-            received=f"what pyarrow calls: {' '.join(str(error).split())[:200]}",
+            received=as_pyarrow_says(error),
             remedy="Get the file again, or give it uncompressed.",
         ) from None
 

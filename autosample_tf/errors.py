@@ -16,6 +16,11 @@ def expected(what: str, *, received: object, remedy: str) -> InputError:
     return InputError(f"Expected {what}; received {received}. {remedy}")
 
 
+def as_pyarrow_says(error: object) -> str:
+    """What was received where pyarrow refused it: the beginning of its message, on one line."""
+    return f"what pyarrow calls: {' '.join(str(error).split())[:200]}"
+
+
 def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> InputError:
     """An `InputError` for a name that is not among the known ones, which it lists."""
     return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(sorted(known))}.")

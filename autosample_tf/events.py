@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from autosample_tf.columns import Part
-from autosample_tf.errors import expected
+from autosample_tf.errors import as_pyarrow_says, expected
 from autosample_tf.identifiers import Unusable, encode
 from autosample_tf.interactions import distinct
 from autosample_tf.measures import numbers, numbers_if_any, place_of, times, times_if_any
@@ -96,7 +96,7 @@ def _ids(parts: Sequence[Part], role: str) -> tuple[np.ndarray, np.ndarray]:
     except pyarrow.ArrowException as error:
         raise expected(
             f"ids that have a text in column {parts[0].names[role]!r} of {parts[0].source}",
-            received=f"what pyarrow calls: {' '.join(str(error).split())[:200]}",
+            received=as_pyarrow_says(error),
             remedy=f"Name another column with --{role}-column.",
         ) from None
     if isinstance(encoded, Unusable):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autosample_tf.columns import Part, find_columns
 from autosample_tf.compression import open_bytes, open_text
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _malformed(path: Path, kinds: dict[str, str], message: str) -> InputError:
                 )
     return expected(
         f"JSON lines in {path}",
-        received=f"what pyarrow calls: {' '.join(message.split())[:200]}",
+        received=as_pyarrow_says(message),
         remedy="Correct them.",
     )
 

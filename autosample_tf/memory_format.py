@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosample_tf.columns import Part, find_columns
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions, refuse_options
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _as_table(source: Any, kind: str, options: TableOptions) -> pyarrow.Table:
     except (pyarrow.ArrowException, TypeError, ValueError) as error:
         raise expected(
             f"columns of one length, and of one type each, in {kind}",
-            received=f"what pyarrow calls: {' '.join(str(error).split())[:200]}",
+            received=as_pyarrow_says(error),
             remedy="Mend them; ids of several types can be converted to text.",
         ) from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autosample_tf.columns import Part, find_columns
-from autosample_tf.errors import expected
+from autosample_tf.errors import as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 
@@ -34,7 +34,7 @@ def read_parquet(path: Path, options: TableOptions) -> Part:
             raise  # the system's: no right to read it
         raise expected(
             f"a whole Parquet file at {path}",
-            received=f"what pyarrow calls: {' '.join(str(error).split())[:200]}",
+            received=as_pyarrow_says(error),
             remedy="Get it again.",
         ) from None
     if not table.num_rows:

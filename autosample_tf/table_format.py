@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from autosample_tf.columns import Part, find_columns
 from autosample_tf.compression import extension, open_bytes, open_text
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _malformed(header: _Header, message: str) -> InputError:
     what = message[row.end() :] if row else message
     return expected(
         f"rows of {len(header.words)} columns in UTF-8 text at {where}",
-        received=f"what pyarrow calls: {' '.join(what.split())[:200]}",
+        received=as_pyarrow_says(what),
         remedy="Correct the line.",
     )
 
