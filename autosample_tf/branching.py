@@ -37,7 +37,7 @@ from autosample_tf.fitting import (
     mixture,
     stage_seed,
 )
-from autosample_tf.results import SearchResult
+from autosample_tf.results import SearchResult, took
 from autosample_tf.runs import History, folder_name
 from autosample_tf.samplers import Feedback, build_samplers
 
@@ -131,12 +131,11 @@ def branched_search(job: Job) -> SearchResult:
     return SearchResult(
         epochs=len(tree.rows),
         best_epoch=found.epoch,
-        seconds=sum(row["seconds"] for row in tree.rows),
         weights={spec: 1 / len(found.survivors) for spec in found.survivors},
         dropped=found.dropped,
         rewind_epoch=settings.rewind_epoch,
-        evaluation_seconds=sum(row["evaluation_seconds"] for row in tree.rows),
         rounds=found.rounds,
+        **took(tree.rows),
     )
 
 
@@ -211,10 +210,7 @@ class _Tree:
         ranked = sorted(self.candidates, key=evidence.__getitem__, reverse=True)
         return rows[-1][self._job.monitor], ranked
 
-    def round(
-        self, number: int, candidates: Sequence[str], first: int, last: int
-    ) -> dict[str, float]:
-        """Trains every candidate's branch, and the mixture's; what each comes to, by name."""
+    def round(self, number: int, candidates: Sequence[str], first: int, last: int) -> Found:
         found = {}
         for name in (*candidates, MIXTURE):
             rows = self._branch(number, name, first, last)
@@ -234,10 +230,9 @@ class _Tree:
         history.load(own.rows[0]["epoch"] - 1)
         for row in own.rows:
             history.append(row)
-        for checkpoint in self._folder.glob(f"branches/{number}-*/ckpt*"):
-            checkpoint.unlink()
-        for checkpoint in self._folder.glob(f"branches/{number}-*/checkpoint"):
-            checkpoint.unlink()
+        for path in self._folder.glob(f"branches/{number}-*/*"):
+            if path.name != "history.csv":  # a checkpoint
+                path.unlink()
 
     def keep(self, number: int) -> None:
         """Writes the parameters of the state that a round left, 0 being the warm-up."""

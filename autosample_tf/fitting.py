@@ -96,7 +96,7 @@ def fit(
 
     Args:
       job: of which this is a part.
-      autosample: compiled, see `compiled`.
+      autosample: what is trained, compiled, as by `mixture`.
       pairs: what is trained on.
       stretch: how long, and where to.
       evaluator: None where nothing is held out.

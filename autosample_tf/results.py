@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autosample_tf.errors import expected
@@ -37,6 +38,11 @@ class SearchResult:
     @property
     def survivors(self) -> list[str]:
         return list(self.weights)
+
+
+def took(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The `seconds` of training and the `evaluation_seconds` of a history's rows together."""
+    return {name: sum(row[name] for row in rows) for name in ("seconds", "evaluation_seconds")}
 
 
 def read_search_result(run: Run) -> SearchResult:

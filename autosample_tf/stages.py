@@ -37,7 +37,7 @@ from autosample_tf.fitting import (
 )
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import Recommender
-from autosample_tf.results import SearchResult, read_search_result
+from autosample_tf.results import SearchResult, read_search_result, took
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback
 from autosample_tf.settings import Settings
@@ -80,11 +80,10 @@ def _search(job: Job) -> SearchResult:
     return SearchResult(
         epochs=len(rows),
         best_epoch=best.best_epoch,
-        seconds=sum(row["seconds"] for row in rows),
         weights=autosample.weights_by_spec(),
         dropped=_dropped(rows),
         rewind_epoch=settings.rewind_epoch,
-        evaluation_seconds=sum(row["evaluation_seconds"] for row in rows),
+        **took(rows),
     )
 
 
@@ -133,8 +132,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
                 "epochs": len(rows),
                 "best_epoch": best.best_epoch,
                 "refit": settings.refit,
-                "seconds": sum(row["seconds"] for row in rows),
-                "evaluation_seconds": sum(row["evaluation_seconds"] for row in rows),
+                **took(rows),
             },
         },
     )
