@@ -2,8 +2,7 @@
 
 Lyu et al., "Towards Automated Negative Sampling in Implicit Recommendation" (arXiv
 2311.03526): every candidate sampler's loss on the same batch, weighted by a softmax over
-trainable logits. What the logits learn
-from is an objective, see `objectives`.
+trainable logits. What the logits learn from is an objective, see `objectives`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ from autosample_tf.sampling import (
     sampler_embeddings,
     sampler_losses,
 )
-from autosample_tf.settings import MIXINGS, STANDARD_SET, STEP_OBJECTIVES, TEMPERATURES
+from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
 
 
 class AutoSample(tfrs.Model):
@@ -114,17 +113,17 @@ class AutoSample(tfrs.Model):
             is_bare = candidates is not None and validation is None
             objective = "uniform" if is_bare else "validation"
         model, train = recommender_of(model, train, candidates)
-        _check(objective, mixing, temperature, l2)
+        _check(mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
+        self._loss = build_loss(loss)
+        check_together(self._loss, mixing, self.samplers)
+        self._objective = build_objective(objective, model, validation, self._loss)
+        self._warmup_steps = warmup_steps if self._objective.gathers else 0
         self.objective, self.mixing = objective, mixing
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._total_steps = total_steps
-        self._loss = build_loss(loss)
-        check_together(self._loss, mixing, self.samplers)
         self._positives = PairSet(train)
-        self._objective = build_objective(objective, model, validation, self._loss)
-        self._warmup_steps = warmup_steps if self._objective.gathers else 0
         for sampler in self.samplers:
             dim = layer_width(model) if sampler.layer_by_layer else model.dim
             sampler.build(Feedback(train, given), dim)
@@ -466,18 +465,9 @@ class AutoSample(tfrs.Model):
         return logs
 
 
-def _check(
-    objective: str,
-    mixing: str,
-    temperature: float | None,
-    l2: float,
-) -> None:
-    for kind, name, known in (
-        ("objective", objective, STEP_OBJECTIVES),
-        ("mixing", mixing, MIXINGS),
-    ):
-        if name not in known:
-            raise unknown(kind, name, known)
+def _check(mixing: str, temperature: float | None, l2: float) -> None:
+    if mixing not in MIXINGS:
+        raise unknown("mixing", mixing, MIXINGS)
     if temperature is not None and not temperature > 0:
         raise expected("a temperature above 0", received=temperature, remedy="Raise it.")
     if not l2 >= 0:

@@ -21,6 +21,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.losses import Loss
 from autosample_tf.models import Recommender
 from autosample_tf.sampling import SampledBatch
+from autosample_tf.settings import STEP_OBJECTIVES
 
 
 class Told(NamedTuple):
@@ -142,11 +143,11 @@ def build_objective(
     Raises:
       InputError: for an unknown name, or without held-out pairs where they are needed.
     """
+    if name not in STEP_OBJECTIVES:
+        raise unknown("objective", name, STEP_OBJECTIVES)
     plain = {"joint": Joint, "uniform": Uniform}
     if name in plain:
         return plain[name]()
-    if name not in ("bilevel", "validation"):
-        raise unknown("objective", name, ("bilevel", "validation", *plain))
     if held_out is None or not held_out.num_pairs:
         raise expected(
             f"held-out pairs for the objective {name!r}",
