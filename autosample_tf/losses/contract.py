@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -57,6 +58,22 @@ class Loss(abc.ABC):
           [batch, num_samplers]; 0 where the sampler has no negative.
         """
         return tf.matmul(self.of_pairs(positive_scores, negative_scores) * weights, owners)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tempered(Loss):
+    """A loss of scores divided by a temperature.
+
+    Attributes:
+      temperature: above 0; lower tells near scores apart more sharply.
+      cosine: see `Loss`; cosines are at most 1, and need a temperature well below it.
+    """
+
+    temperature: float = 1.0
+    cosine: bool = False
+
+    def __post_init__(self) -> None:
+        check_option(self, "temperature", "above 0", lambda x: x > 0)
 
 
 def check_option(loss: Loss, option: str, wanted: str, holds: Callable[[float], bool]) -> None:

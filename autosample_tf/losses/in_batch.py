@@ -27,7 +27,7 @@ class InBatchSoftmax(BPR):
     other train positives are, as in the task.
 
     Attributes:
-      temperature: as of `BPR`.
+      temperature: as of `Tempered`.
       cosine: see `Loss`.
     """
 

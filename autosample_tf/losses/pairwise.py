@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from autosample_tf.losses.contract import Loss, check_option
+from autosample_tf.losses.contract import Loss, Tempered, check_option
 
 
 def bpr(positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
@@ -30,20 +30,15 @@ def bpr(positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class BPR(Loss):
+class BPR(Tempered):
     """`bpr` of scores divided by a temperature.
 
     Attributes:
-      temperature: above 0; lower tells near scores apart more sharply.
-      cosine: see `Loss`; cosines are at most 1, and need a temperature well below it.
+      temperature: as of `Tempered`.
+      cosine: as of `Tempered`.
     """
 
     name: ClassVar[str] = "bpr"
-    temperature: float = 1.0
-    cosine: bool = False
-
-    def __post_init__(self) -> None:
-        check_option(self, "temperature", "above 0", lambda x: x > 0)
 
     def of_pairs(self, positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
         return bpr(positive_scores / self.temperature, negative_scores / self.temperature)
@@ -104,20 +99,15 @@ def bce(positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class BCE(Loss):
+class BCE(Tempered):
     """`bce` of scores divided by a temperature.
 
     Attributes:
-      temperature: as of `BPR`.
-      cosine: see `Loss`.
+      temperature: as of `Tempered`.
+      cosine: as of `Tempered`.
     """
 
     name: ClassVar[str] = "bce"
-    temperature: float = 1.0
-    cosine: bool = False
-
-    def __post_init__(self) -> None:
-        check_option(self, "temperature", "above 0", lambda x: x > 0)
 
     def of_pairs(self, positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor:
         return bce(positive_scores / self.temperature, negative_scores / self.temperature)

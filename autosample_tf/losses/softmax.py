@@ -44,7 +44,7 @@ class SampledSoftmax(BPR):
     Neural Probabilistic Language Model", IEEE TNN 2008).
 
     Attributes:
-      temperature: as of `BPR`.
+      temperature: as of `Tempered`.
       cosine: see `Loss`.
       log_q: corrects for how often negatives are drawn; of samplers that know it.
     """

@@ -199,6 +199,23 @@ def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     return tf.matmul(users, items, transpose_b=True)
 
 
+class DotProduct:
+    """What models have in common whose score is the dot product of representations, which L2
+    weighs."""
+
+    def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return dot_score(users, items)
+
+    def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return dot_score_all(users, items)
+
+    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(embeddings)
+
+    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+        return half_squared_norm(embeddings)
+
+
 @tf.custom_gradient
 def half_squared_norm(rows: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
     """[..., dim] to [...]."""

@@ -27,7 +27,6 @@ class GraphModel(MF):
       init_scale: standard deviation of the normal distribution that entries begin with.
       seed: of that beginning.
       dtype: as of `MF`; the propagation is float32 under every policy.
-      name: of the model.
 
     Attributes:
       width: entries of a vector in each layer.
@@ -37,12 +36,11 @@ class GraphModel(MF):
         self,
         interactions: Interactions,
         *,
-        layers: int,
-        dim: int,
-        init_scale: float,
-        seed: int,
-        dtype: Any,
-        name: str,
+        layers: int = 3,
+        dim: int = 64,
+        init_scale: float = 0.01,
+        seed: int = 0,
+        dtype: Any = None,
     ):
         if layers < 1:
             raise expected("at least one layer", received=layers, remedy="Use mf for none.")
@@ -54,7 +52,6 @@ class GraphModel(MF):
             seed=seed,
             dtype=dtype,
         )
-        self._name = name
         self.num_layers, self.width = layers, dim
         self._interactions = interactions
         self.num_nodes = interactions.num_users + interactions.num_items

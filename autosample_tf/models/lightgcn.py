@@ -7,11 +7,8 @@ the layers' plain mean, alpha_l = 1 / (L + 1). L2 falls on E^(0) only.
 
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
 
-from autosample_tf.interactions import Interactions
 from autosample_tf.models.graph_model import GraphModel
 from autosample_tf.models.mf import Tables
 from autosample_tf.randomness import Draws
@@ -28,26 +25,6 @@ class LightGCN(GraphModel):
       seed: of that beginning.
       dtype: as of `MF`; the propagation is float32 under every policy.
     """
-
-    def __init__(
-        self,
-        interactions: Interactions,
-        *,
-        layers: int = 3,
-        dim: int = 64,
-        init_scale: float = 0.01,
-        seed: int = 0,
-        dtype: Any = None,
-    ):
-        super().__init__(
-            interactions,
-            layers=layers,
-            dim=dim,
-            init_scale=init_scale,
-            seed=seed,
-            dtype=dtype,
-            name="lightgcn",
-        )
 
     def propagate(self, draws: Draws | None = None) -> Tables:
         layers = [self.layer_0()]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from autosample_tf.models.contract import dot_score, dot_score_all, half_squared_norm
+from autosample_tf.models.contract import DotProduct
 from autosample_tf.randomness import Draws
 
 
@@ -24,7 +24,7 @@ class Tables(NamedTuple):
     layers: tuple[tf.Tensor, ...] = ()
 
 
-class MF(tf.keras.Model):
+class MF(DotProduct, tf.keras.Model):
     """Matrix factorization without biases, as in BPR-MF (Rendle et al., UAI 2009).
 
     Args:
@@ -47,7 +47,7 @@ class MF(tf.keras.Model):
         seed: int = 0,
         dtype: Any = None,
     ):
-        super().__init__(name="mf", dtype=dtype)
+        super().__init__(name=type(self).__name__.lower(), dtype=dtype)
         self.num_users, self.num_items, self.dim = num_users, num_items, dim
         self.init_scale, self.seed = init_scale, seed
         self.user_table, self.item_table = (
@@ -71,18 +71,6 @@ class MF(tf.keras.Model):
 
     def items(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(state.items, ids)
-
-    def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return dot_score(users, items)
-
-    def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return dot_score_all(users, items)
-
-    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(embeddings)
-
-    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(embeddings)
 
     def call(self, pair: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """Scores of (users [batch], items [batch]): [batch]."""

@@ -74,7 +74,6 @@ class NeuMF(MF):
         super().__init__(
             num_users, num_items, dim=dim, init_scale=init_scale, seed=seed, dtype=dtype
         )
-        self._name = "neumf"
         self.num_layers = layers
         widths = [dim // 2**layer for layer in range(layers + 1)]
         seeds = np.random.SeedSequence([seed, 1]).generate_state(layers + 1) >> 1

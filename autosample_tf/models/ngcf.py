@@ -66,7 +66,6 @@ class NGCF(GraphModel):
             init_scale=init_scale,
             seed=seed,
             dtype=dtype,
-            name="ngcf",
         )
         for name, share in (("node_dropout", node_dropout), ("message_dropout", message_dropout)):
             if not 0 <= share < 1:

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions
-from autosample_tf.models.contract import Featured, dot_score, dot_score_all, half_squared_norm
+from autosample_tf.models.contract import DotProduct, Featured
 from autosample_tf.models.features import (
     Features,
     FeatureTable,
@@ -33,6 +33,7 @@ from autosample_tf.models.features import (
 )
 from autosample_tf.models.tower import Names, Tower
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
+from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, rows_in_step
 
 _ROWS_CHECKED = 1024
@@ -53,7 +54,7 @@ class InStep(NamedTuple):
     queries: tf.Tensor
 
 
-class TwoTower(tf.keras.Model):
+class TwoTower(DotProduct, tf.keras.Model):
     """Two Keras towers over feature dictionaries, trained in place.
 
     Queries of one `query_id` are one user: all their candidates in `train` are positives, and
@@ -236,7 +237,7 @@ class TwoTower(tf.keras.Model):
             "features": features,
         }
 
-    def propagate(self) -> Resting:
+    def propagate(self, draws: Draws | None = None) -> Resting:
         return Resting()
 
     def propagate_batch(self, features: Features) -> InStep:
@@ -269,18 +270,6 @@ class TwoTower(tf.keras.Model):
             return tf.constant(True)
 
         tf.cond(step % self.cache_steps == 0, renew, lambda: tf.constant(False))
-
-    def score(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return dot_score(users, items)
-
-    def score_all(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        return dot_score_all(users, items)
-
-    def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(embeddings)
-
-    def item_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
-        return half_squared_norm(embeddings)
 
     def call(self, features: Features, training: bool = False) -> tf.Tensor:
         """Scores of examples: features by name [batch, …] to [batch]."""
