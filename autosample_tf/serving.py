@@ -60,9 +60,10 @@ class Server(tf.Module):
         self._score_all = representations.score_all
         self._users = _stored(representations.user_vectors, "users")
         self._items = ItemTable(representations.item_vectors, quantize)
-        scored = tf.function(self._score_all).get_concrete_function(self._users, self._items.all())
+        items = self._items.all()
+        scored = tf.function(self._score_all).get_concrete_function(self._users, items)
         self._of_scores = scored.variables  # else what a score learned would not be saved
-        self._norms = _stored(tf.norm(self._items.all(), axis=1), "norms")
+        self._norms = _stored(tf.norm(items, axis=1), "norms")
         self._seen_offsets = _stored(seen.offsets, "seen_offsets")
         self._seen_items = _stored(seen.items, "seen_items")
         degrees = (seen if learned is None else learned).degrees

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,11 @@ def ask(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
     Raises:
       InputError: if the model does not load.
     """
+    tensors = signature_tensors(folder)
     asked = {
         "libraries": tf.sysconfig.get_lib(),
         "folder": str(folder),
-        "calls": [_call(folder, request) for request in requests],
+        "calls": [_call(request, *tensors[request.signature]) for request in requests],
     }
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # memory of a GPU may be all taken
     done = subprocess.run(
@@ -88,20 +89,19 @@ def ask(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-def signature_tensors(folder: Path, signature: str) -> tuple[dict[str, str], dict[str, str]]:
-    """What a signature's inputs and outputs are called in the graph, by their own names."""
+def signature_tensors(folder: Path) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """By signature what its inputs and its outputs are called in the graph, by their own names."""
     proto = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    named = proto.meta_graphs[0].signature_def[signature]
-    inputs, outputs = (
-        {name: tensor.name for name, tensor in part.items()}
-        for part in (named.inputs, named.outputs)
-    )
-    return inputs, outputs
+
+    def names(part: Mapping[str, Any]) -> dict[str, str]:
+        return {name: tensor.name for name, tensor in part.items()}
+
+    signatures = proto.meta_graphs[0].signature_def.items()
+    return {name: (names(own.inputs), names(own.outputs)) for name, own in signatures}
 
 
-def _call(folder: Path, request: Request) -> dict[str, Any]:
+def _call(request: Request, inputs: dict[str, str], outputs: dict[str, str]) -> dict[str, Any]:
     """A request in the names of the graph."""
-    inputs, outputs = signature_tensors(folder, request.signature)
     feeds = {inputs[name]: _feed(values) for name, values in request.inputs.items()}
     return {"feeds": feeds, "fetches": outputs}
 

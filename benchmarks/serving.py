@@ -109,7 +109,7 @@ def through_c_api(folder: Path, users: list[str]) -> Callable[[int], Any]:
     """Answers the request of that number, a batch of one user."""
     library = c_api.libraries(Path(tf.sysconfig.get_lib()))
     session = c_api.Session(library, folder)
-    (name,), fetches = (list(t.values()) for t in signature_tensors(folder, "serving_default"))
+    (name,), fetches = (list(t.values()) for t in signature_tensors(folder)["serving_default"])
     tensors = [c_api.Tensor.of(library, [user], [1], "string") for user in users]
     return lambda request: session.run({name: tensors[request]}, fetches)
 
