@@ -69,7 +69,7 @@ def ask(folder: Path, requests: Sequence[Request]) -> list[dict[str, Any]]:
     Raises:
       InputError: if the model does not load.
     """
-    tensors = signature_tensors(folder)
+    tensors = signature_tensors(folder) if requests else {}  # else only whether it loads
     asked = {
         "libraries": tf.sysconfig.get_lib(),
         "folder": str(folder),
