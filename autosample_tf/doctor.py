@@ -21,6 +21,7 @@ REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "importlib_resources": ("6", None),
     "matplotlib": ("3.8", "4"),
     "numpy": ("1.26", "3"),
+    "orjson": ("3.10", "4"),
     "pyarrow": ("17", None),
     "PyYAML": ("6", "7"),
     "requests": ("2.31", "3"),

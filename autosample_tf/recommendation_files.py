@@ -13,11 +13,13 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -73,7 +75,7 @@ def check_extension(path: Path) -> None:
 
 def write_lines(stream: TextIO, names: Names, ranked: Rankings) -> None:
     """JSON lines, as text."""
-    stream.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in names.lines(ranked))
+    stream.writelines(orjson.dumps(line).decode() + "\n" for line in names.lines(ranked))
 
 
 def write_in_parts(
@@ -101,13 +103,26 @@ def write_in_parts(
     with _locked(folder):
         parts = [folder / f"{number:08d}" for number in range(blocks)]
         _begin(folder, parts, request)
-        for number, part in enumerate(parts):
-            if not part.exists():
-                with whole(part) as partial:
-                    write_part(partial, names, rank(number))
+        missing = [number for number, part in enumerate(parts) if not part.exists()]
+        for number, ranked in zip(missing, _one_ahead(rank, missing), strict=True):
+            with whole(parts[number]) as partial:
+                write_part(partial, names, ranked)
         with whole(path) as partial:
             join(parts, partial)
     shutil.rmtree(folder)
+
+
+def _one_ahead(rank: Callable[[int], Rankings], blocks: Iterable[int]) -> Iterator[Rankings]:
+    """Rankings of each block, the next computed while the last are written."""
+    with ThreadPoolExecutor(1) as thread:
+        computing = None
+        for block in blocks:
+            following = thread.submit(rank, block)
+            if computing is not None:
+                yield computing.result()
+            computing = following
+        if computing is not None:
+            yield computing.result()
 
 
 def _begin(folder: Path, parts: list[Path], request: Mapping[str, Any]) -> None:
