@@ -23,7 +23,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.models.contract import Featured, State, layer_width
+from autosample_tf.models.contract import Featured, State, is_dot_product, layer_width
 from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
@@ -116,7 +116,7 @@ class AutoSample(tfrs.Model):
         _check(mixing, temperature, l2)
         self.model, self.samplers = model, build_samplers(samplers)
         self._loss = build_loss(loss)
-        check_together(self._loss, mixing, self.samplers)
+        check_together(self._loss, mixing, self.samplers, is_dot_product(model))
         self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
         self.objective, self.mixing = objective, mixing

@@ -198,6 +198,8 @@ def build(settings: Settings, pairs: Interactions) -> Recommender:
         pairs,
         dim=settings.dim,
         layers=settings.layers,
+        node_dropout=settings.node_dropout,
+        message_dropout=settings.message_dropout,
         seed=stage_seed(settings, "initial"),
         dtype=settings.precision,
     )

@@ -156,6 +156,18 @@ model_options = _options(
         "Layers of a graph model's propagation, or of neumf's perceptron.",
     ),
     _number("--dim", int, DEFAULTS.dim, "Entries of a user's or an item's vector."),
+    _number(
+        "--node-dropout",
+        float,
+        DEFAULTS.node_dropout,
+        "Share of nodes that send no messages in a layer and step of ngcf.",
+    ),
+    _number(
+        "--message-dropout",
+        float,
+        DEFAULTS.message_dropout,
+        "Share of the entries of a layer of ngcf that are left out in a step.",
+    ),
     click.option(
         "--loss",
         default=DEFAULTS.loss,

@@ -212,8 +212,23 @@ class SampledBatch:
         )
 
 
-def check_together(loss: Loss, mixing: str, samplers: Sequence[Sampler]) -> None:
-    """Raises `InputError` where a loss and a mixing or samplers do not go together."""
+def check_together(
+    loss: Loss, mixing: str, samplers: Sequence[Sampler], by_dot_product: bool
+) -> None:
+    """Raises `InputError` where a loss and a mixing, samplers or a model do not go together.
+
+    Args:
+      loss: of the model.
+      mixing: of the samplers.
+      samplers: the candidates.
+      by_dot_product: whether the model's score is one.
+    """
+    if isinstance(loss, InBatchSoftmax) and not by_dot_product:
+        raise expected(
+            f"a model that derives from models.contract.DotProduct, which {loss.name} computes",
+            received="a model that scores in another way",
+            remedy="Choose sampled-softmax, or another model, such as mf.",
+        )
     if mixing == "instance" and loss.compares_several:
         raise expected(
             f"a pairwise loss with --mixing instance, which leaves {loss.name} one negative",

@@ -52,6 +52,8 @@ class Settings:
       model: one of `MODEL_NAMES`.
       layers: propagation layers of a graph model, the perceptron's of neumf, at least 1.
       dim: entries of a user's or an item's vector.
+      node_dropout: share of nodes that send no messages in a layer and step of ngcf, in [0, 1).
+      message_dropout: share of a layer's entries left out by ngcf, in [0, 1).
       loss: one of `LOSSES`, with options of its own as in a sampler's spec.
       samplers: the candidates' specs.
       mixing: `loss` sums the samplers' losses; `instance` takes the loss of the sum of
@@ -100,6 +102,8 @@ class Settings:
     model: str = "mf"
     layers: int = 3
     dim: int = 64
+    node_dropout: float = 0.1
+    message_dropout: float = 0.1
     loss: str = "bpr"
     samplers: tuple[str, ...] = STANDARD_SET
     mixing: str = "loss"
@@ -154,6 +158,8 @@ class Settings:
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):
             _check(name, getattr(self, name), "above 0", lambda x: x > 0)
+        for name in ("node_dropout", "message_dropout"):
+            _check(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
         _check("drop_threshold", self.drop_threshold, "in [0, 1)", lambda x: 0 <= x < 1)
         _check("valid_fraction", self.valid_fraction, "in (0, 1)", lambda x: 0 < x < 1)
         _check("top_k", self.top_k, "cutoffs of at least 1", lambda x: x and min(x) >= 1)

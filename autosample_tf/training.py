@@ -18,7 +18,7 @@ from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.fitting import Job, Reporter, build, chosen_on, learned_from
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.losses import build_loss
-from autosample_tf.models import Recommender
+from autosample_tf.models import DOT_PRODUCTS, Recommender
 from autosample_tf.results import SearchResult, read_search_result
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
@@ -249,7 +249,8 @@ def _check_samplers(specs: Iterable[str], data: Dataset, settings: Settings) -> 
     samplers = build_samplers(specs)
     for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))
-    check_together(build_loss(settings.loss), settings.mixing, samplers)
+    by_dot_product = settings.model in DOT_PRODUCTS
+    check_together(build_loss(settings.loss), settings.mixing, samplers, by_dot_product)
 
 
 def _check_rewind(settings: Settings, result: SearchResult) -> None:

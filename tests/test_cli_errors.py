@@ -95,6 +95,7 @@ def test_a_sampler_that_cannot_be_built_is_refused(
     [("--dim", 0), ("--layers", 0), ("--search-epochs", 0), ("--retrain-epochs", -1),
      ("--patience", 0), ("--batch-size", 0), ("--learning-rate", 0), ("--learning-rate", "nan"),
      ("--l2", -1), ("--temperature", 0), ("--drop-threshold", 1), ("--drop-threshold", -0.1),
+     ("--node-dropout", 1), ("--message-dropout", -0.1),
      ("--valid-fraction", 0), ("--valid-fraction", 1), ("--seed", -1), ("--top-k", 0),
      ("--rewind-epoch", 0), ("--rewind-epoch", 2)],
 )  # fmt: skip
@@ -104,6 +105,11 @@ def test_a_setting_out_of_range_is_named_with_its_range(
     line = refused(option, value)
     assert line.startswith(f"Error: Expected {option} ")
     assert "; received " in line
+
+
+def test_a_loss_that_a_model_cannot_take_is_refused(refused: Callable[..., str]) -> None:
+    line = refused("--model", "neumf", "--loss", "in-batch-softmax", "--sampler", "in-batch:n=1")
+    assert "derives from models.contract.DotProduct" in line
 
 
 def test_a_cutoff_above_the_catalogue_is_refused(refused: Callable[..., str]) -> None:

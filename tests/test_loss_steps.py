@@ -144,6 +144,11 @@ def test_samplers_that_a_loss_cannot_take_are_refused(
         build("mf", samplers, loss=loss)
 
 
+def test_the_in_batch_softmax_refuses_a_model_that_is_no_dot_product() -> None:
+    with pytest.raises(InputError, match="a model that derives from models.contract.DotProduct"):
+        build("neumf", ["in-batch:n=1"], loss="in-batch-softmax")
+
+
 @pytest.mark.parametrize("spec", small_specs())
 def test_a_sampler_answers_log_q_if_it_says_so(spec: str) -> None:
     autosample: AutoSample = build("mf", [spec])

@@ -14,10 +14,12 @@ from worlds import NUM_ITEMS, NUM_USERS, from_dense, make_batch, toy_model, toy_
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
+from autosample_tf.fitting import build as build_of
 from autosample_tf.models import NGCF
 from autosample_tf.models.contract import Layered, layer_width
 from autosample_tf.models.ngcf import dropout
 from autosample_tf.randomness import Draws
+from autosample_tf.settings import Settings
 
 NODES = NUM_USERS + NUM_ITEMS
 
@@ -116,6 +118,12 @@ def test_a_step_trains_with_dropout_and_rankings_have_none() -> None:
         autosample.train_step(make_batch([0, 1, 2, 4], [3, 3, 1, 8]))
         moved.append(parameters(own))
     assert np.abs(moved[0] - moved[1]).max() > 1e-3
+
+
+def test_dropouts_are_settings() -> None:
+    settings = Settings(model="ngcf", layers=1, dim=4, node_dropout=0.3, message_dropout=0.0)
+    model = build_of(settings, toy_train())
+    assert (model.node_dropout, model.message_dropout) == (0.3, 0.0)
 
 
 @pytest.mark.parametrize("options", [{"node_dropout": 1.0}, {"message_dropout": -0.1}])

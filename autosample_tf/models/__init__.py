@@ -17,22 +17,32 @@ from autosample_tf.models.neumf import NeuMF
 from autosample_tf.models.ngcf import NGCF
 from autosample_tf.models.two_tower import TwoTower
 
-__all__ = ["MF", "MODELS", "NGCF", "LightGCN", "NeuMF", "Recommender", "TwoTower", "build_model"]
+__all__ = [
+    "DOT_PRODUCTS",
+    "MF",
+    "MODELS",
+    "NGCF",
+    "LightGCN",
+    "NeuMF",
+    "Recommender",
+    "TwoTower",
+    "build_model",
+]
 
 
-def _mf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> MF:
+def _mf(train: Interactions, *, dim: int, seed: int, dtype: Any, **others: Any) -> MF:
     return MF(train.num_users, train.num_items, dim=dim, seed=seed, dtype=dtype)
 
 
-def _lightgcn(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> LightGCN:
+def _lightgcn(
+    train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
+) -> LightGCN:
     return LightGCN(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
 
 
-def _ngcf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> NGCF:
-    return NGCF(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
-
-
-def _neumf(train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any) -> NeuMF:
+def _neumf(
+    train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
+) -> NeuMF:
     sizes = train.num_users, train.num_items
     return NeuMF(*sizes, layers=layers, dim=dim, seed=seed, dtype=dtype)
 
@@ -41,8 +51,9 @@ MODELS: dict[str, Callable[..., Recommender]] = {
     "lightgcn": _lightgcn,
     "mf": _mf,
     "neumf": _neumf,
-    "ngcf": _ngcf,
+    "ngcf": NGCF,
 }
+DOT_PRODUCTS = frozenset({"lightgcn", "mf", "ngcf"})  # whose score is one
 
 
 def build_model(
@@ -51,15 +62,25 @@ def build_model(
     *,
     dim: int = 64,
     layers: int = 3,
+    node_dropout: float = 0.1,
+    message_dropout: float = 0.1,
     seed: int = 0,
     dtype: Any = None,
 ) -> Recommender:
     """The named model over `train`'s users and items; `layers` is for graph models and
-    perceptrons, `dtype` a Keras dtype policy.
+    perceptrons, the dropouts are NGCF's, `dtype` a Keras dtype policy.
 
     Raises:
       InputError: if the name is not one of `MODELS`.
     """
     if name not in MODELS:
         raise unknown("model", name, list(MODELS))
-    return MODELS[name](train, dim=dim, layers=layers, seed=seed, dtype=dtype)
+    return MODELS[name](
+        train,
+        dim=dim,
+        layers=layers,
+        node_dropout=node_dropout,
+        message_dropout=message_dropout,
+        seed=seed,
+        dtype=dtype,
+    )

@@ -216,6 +216,11 @@ class DotProduct:
         return half_squared_norm(embeddings)
 
 
+def is_dot_product(model: Recommender) -> bool:
+    """Whether a model says, by deriving from `DotProduct`, that its score is one."""
+    return getattr(type(model), "score", None) is DotProduct.score
+
+
 @tf.custom_gradient
 def half_squared_norm(rows: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
     """[..., dim] to [...]."""
