@@ -7,8 +7,9 @@ import functools
 import json
 import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -413,7 +414,12 @@ def shard(
     source = {name: value for name, value in chosen_source(options).items() if name != "data_dir"}
     if options["dataset"] is None or options["data_dir"] is not None:
         raise click.UsageError("--dataset names the files to shard; --data-dir is for known data.")
-    with native_messages_off(), redirect_stdout(sys.stderr):
+    with (
+        native_messages_off(),
+        StringIO() as chatter,
+        redirect_stdout(chatter),
+        redirect_stderr(chatter),
+    ):
         from autosample_tf.sharding import write_sharded
 
         written = write_sharded(

@@ -216,7 +216,7 @@ def _examples(
     def catalogue(kind: str, ids: beam.PCollection) -> beam.PCollection:
         distinct = ids | f"distinct {kind}s" >> beam.Distinct()
         listed = distinct | f"list of {kind}s" >> beam.combiners.ToList()
-        return listed | f"order of {kind}s" >> beam.Map(in_order)
+        return listed | f"order of {kind}s" >> beam.Map(_catalogue)
 
     user_ids = catalogue("user", rows | "users" >> beam.Map(lambda row: row[0]))
     item_ids = catalogue("item", rows | "items" >> beam.Map(lambda row: row[1][0]))
@@ -243,6 +243,14 @@ def _read(path: str, options: TableOptions) -> Iterator[Pair]:
     users, items = events.user_ids[events.users], events.item_ids[events.items]
     for user, item, time in zip(users.tolist(), items.tolist(), times.tolist(), strict=True):
         yield user, (item, time)
+
+
+def _catalogue(ids: list[str]) -> list[str]:
+    if not ids:
+        raise expected(
+            "rows that count", received="none in any file", remedy="Widen the options that filter."
+        )
+    return in_order(ids)
 
 
 def _places(ids: list[str]) -> dict[str, int]:

@@ -67,9 +67,8 @@ def _windows(pairs: StreamedPairs, seed: tf.Tensor) -> tf.data.Dataset:
     """
     order = tf.random.stateless_uniform([2], seed, minval=None, maxval=None, dtype=tf.int64)
     files = tf.data.Dataset.from_tensor_slices(list(pairs.shards.paths))
-    records = files.shuffle(len(pairs.shards.paths), seed=order[0]).interleave(
-        tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE, deterministic=True
-    )
+    files = files.shuffle(len(pairs.shards.paths), seed=order[0])
+    records = files.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
     records = records.shuffle(_USERS_PER_WINDOW, seed=order[1]).batch(_USERS_PER_WINDOW)
 
     def window(number: tf.Tensor, some: tf.Tensor) -> dict[str, tf.Tensor]:
