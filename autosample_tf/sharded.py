@@ -35,7 +35,7 @@ MANIFEST = "sharded.json"
 RECORDS = "records"
 SCHEMA_VERSION = 1
 SPLITS = ("train", "valid", "test")
-_USERS_PER_PART = 1 << 14  # whose pairs are in memory at once
+_USERS_PER_PART = 1 << 13  # whose pairs are in memory at once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

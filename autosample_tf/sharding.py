@@ -105,7 +105,7 @@ def write_sharded(
         raise expected("a folder that is not there yet", received=folder, remedy="Choose another.")
     with whole_folder(folder) as partial:
         item_ids = _write_records(request, partial, num_shards, beam_options)
-        _write_summary(partial, Path(folder).name, item_ids, request, most_positives)
+        write_summary(partial, Path(folder).name, item_ids, request, most_positives)
         read_sharded(partial)  # refuses splits without pairs
     return read_sharded(folder)
 
@@ -303,7 +303,7 @@ def split_row(row: Interactions, times: np.ndarray, user: int, request: Request)
 # --- what is told of the records
 
 
-def _write_summary(
+def write_summary(
     folder: Path, name: str, item_ids: list[str], request: Request, most_positives: int
 ) -> None:
     """Reads the records once, and writes all but them."""
