@@ -19,14 +19,15 @@ from autosample_tf import mixture
 from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
 from autosample_tf.health import Health
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.losses import InBatchSoftmax, build_loss
-from autosample_tf.membership import PairSet
+from autosample_tf.membership import BatchRows, PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import Featured, State, is_dot_product, layer_width
 from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.pipeline import TRAIN_POSITIVES
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
@@ -54,7 +55,8 @@ class AutoSample(tfrs.Model):
 
     Args:
       model: the recommender, by `models.contract`; with `candidates`, a query tower.
-      train: the pairs being trained on, whose items are never negatives of their user; None:
+      train: the pairs being trained on, whose items are never negatives of their user; of pairs
+        that are streamed, batches bring those items along. None:
         those of a `TwoTower`; with `candidates`, a candidate tower.
       candidates: makes a `TwoTower` of two Keras models; its options are to be had by making
         it oneself.
@@ -88,7 +90,7 @@ class AutoSample(tfrs.Model):
     def __init__(
         self,
         model: Recommender | tf.keras.layers.Layer,
-        train: Interactions | tf.keras.layers.Layer | None = None,
+        train: Pairs | tf.keras.layers.Layer | None = None,
         *,
         candidates: tf.data.Dataset | None = None,
         samplers: Iterable[str | Sampler] = STANDARD_SET,
@@ -123,7 +125,7 @@ class AutoSample(tfrs.Model):
         self.temperature = TEMPERATURES[objective] if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._total_steps = total_steps
-        self._positives = PairSet(train)
+        self._positives = PairSet(train) if isinstance(train, Interactions) else None
         for sampler in self.samplers:
             dim = layer_width(model) if sampler.layer_by_layer else model.dim
             sampler.build(Feedback(train, given), dim)
@@ -367,7 +369,7 @@ class AutoSample(tfrs.Model):
     def _step(self, data: dict[str, tf.Tensor]) -> Step:
         draws = self._draws(data)
         return Step(
-            self._positives,
+            self._positives or BatchRows(data[TRAIN_POSITIVES]),
             draws,
             self._progress(draws.step),
             self._loss,

@@ -7,7 +7,9 @@ import functools
 import json
 import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import datetime, timezone
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,7 @@ from autosample_tf.options import (
     was_given,
     whole_search_options,
 )
+from autosample_tf.table_options import TableOptions
 from autosample_tf.terminal import (
     RANKING,
     downloading,
@@ -379,6 +382,56 @@ def convert(seed: int, output: Path, as_json: bool, quiet: bool, **options: Any)
         click.echo(json.dumps({"folder": str(output), **loaded.counts()}))
     elif not quiet:
         click.echo(f"{loaded.num_users:,} users, {loaded.num_items:,} items: {output}")
+
+
+@data.command()
+@source_options
+@split_seed_option
+@click.option("--valid-fraction", type=float, default=DEFAULTS.valid_fraction, show_default=True,
+              help="Of each user's train pairs, where the split sets none aside.")  # fmt: skip
+@click.option("--most-positives", type=int, default=1000, show_default=True,
+              help="Of a user, that come with each train pair to mask negatives by.")  # fmt: skip
+@click.option("--shards", type=int, show_default="by size", help="How many files to write.")
+@click.option("--beam-option", "beam_options", multiple=True, metavar="FLAG",
+              help="A flag of Apache Beam or its runner, as --runner=DataflowRunner; repeatable. "
+              "Default: this machine alone.")  # fmt: skip
+@click.option("--output", required=True, type=click.Path(path_type=Path),
+              help="The folder to write, which must not be there yet.")  # fmt: skip
+@output_options
+def shard(
+    seed: int, valid_fraction: float, most_positives: int, shards: int | None,
+    beam_options: tuple[str, ...], output: Path, as_json: bool, quiet: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Writes files of pairs as sharded records, which a search streams: data beyond memory.
+
+    Runs as an Apache Beam pipeline, of the extra `beam`, on this machine or on many.
+
+    \b
+    Example:
+      autosample-tf data shard --dataset 'log/*.parquet' --split-by leave-last --output shards
+      autosample-tf search --dataset shards
+    """
+    source = {name: value for name, value in chosen_source(options).items() if name != "data_dir"}
+    if options["dataset"] is None or options["data_dir"] is not None:
+        raise click.UsageError("--dataset names the files to shard; --data-dir is for known data.")
+    with (
+        native_messages_off(),
+        StringIO() as chatter,
+        redirect_stdout(chatter),
+        redirect_stderr(chatter),
+    ):
+        from autosample_tf.sharding import write_sharded
+
+        written = write_sharded(
+            options["dataset"], output, TableOptions(**source), valid_fraction=valid_fraction,
+            seed=seed, most_positives=most_positives, num_shards=shards, beam_options=beam_options,
+        )  # fmt: skip
+    counts = written.counts()
+    if as_json:
+        click.echo(json.dumps({"folder": str(output), **counts}))
+    elif not quiet:
+        told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+        click.echo(f"{told}: {output}")
 
 
 @main.command()

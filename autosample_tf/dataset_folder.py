@@ -12,9 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import numpy as np
 
 from autosample_tf.errors import InputError, expected
 from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.whole_files import whole_folder
 
 MANIFEST = "dataset.json"
 SCHEMA_VERSION = 1
@@ -40,10 +38,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) 
     Raises:
       InputError: if something is at the folder's place.
     """
-    folder = Path(os.path.abspath(folder))
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         for name, array in _arrays(dataset).items():
             np.save(partial / name, array, allow_pickle=False)
         manifest = {
@@ -58,15 +53,6 @@ def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) 
         }
         text = json.dumps(manifest, indent=2, default=str) + "\n"
         (partial / MANIFEST).write_text(text, encoding="utf-8")
-        os.rename(partial, folder)
-    except OSError as error:
-        if folder.exists():
-            raise expected(
-                "a folder that is not there yet", received=folder, remedy="Choose another."
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -124,8 +110,8 @@ def _assembled(folder: Path, manifest: Mapping[str, Any], name: str) -> Dataset:
     span = manifest["time_span"]
     return Dataset(
         name=name,
-        user_ids=_text(arrays["user_ids"]),
-        item_ids=_text(arrays["item_ids"]),
+        user_ids=text_of(arrays["user_ids"]),
+        item_ids=text_of(arrays["item_ids"]),
         notes=manifest["notes"],
         time_span=None if span is None else (span[0], span[1]),
         **rows,
@@ -135,8 +121,8 @@ def _assembled(folder: Path, manifest: Mapping[str, Any], name: str) -> Dataset:
 def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     """The arrays by the names of their files."""
     arrays = {
-        "user_ids.npy": _code_points(dataset.user_ids),
-        "item_ids.npy": _code_points(dataset.item_ids),
+        "user_ids.npy": code_points(dataset.user_ids),
+        "item_ids.npy": code_points(dataset.item_ids),
     }
     splits = dataset.splits | ({} if dataset.given is None else {"given": dataset.given})
     for split, rows in splits.items():
@@ -145,14 +131,14 @@ def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _code_points(ids: np.ndarray) -> np.ndarray:
+def code_points(ids: np.ndarray) -> np.ndarray:
     """[num_ids, longest] unsigned integers, a byte each where the characters allow it."""
     points = np.ascontiguousarray(ids, np.str_).view(np.uint32).reshape(len(ids), -1)
     return points.astype(np.min_scalar_type(points.max(initial=0)))
 
 
-def _text(points: np.ndarray) -> np.ndarray:
-    """The inverse of `_code_points`."""
+def text_of(points: np.ndarray) -> np.ndarray:
+    """The inverse of `code_points`."""
     width = max(points.shape[1], 1)
     return np.ascontiguousarray(points, np.uint32).view(f"<U{width}").reshape(len(points))
 

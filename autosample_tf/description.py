@@ -36,7 +36,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "items_per_user": distribution(users),
         "users_per_item": distribution(items),
         "cold_items": float(np.mean(seen.popularity == 0)),
-        "cold_test_pairs": float(np.mean(seen.popularity[test.items] == 0)),
+        "cold_test_pairs": float(test.popularity[seen.popularity == 0].sum() / test.num_pairs),
         "cold_test_users": float(np.mean(seen.degrees[tested] == 0)),
         **_times(dataset),
         "sha256": dataset.checksum(),

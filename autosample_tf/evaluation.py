@@ -9,6 +9,7 @@ has seen, and drop those, took a quarter more CPU time on gowalla, and a graph f
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import State
 from autosample_tf.representations import Representations
@@ -116,6 +117,12 @@ class Ranker:
             list(threads.map(rank_batch, range(0, len(users), _USERS_PER_BATCH)))
         self._rank_by_popularity(users, items, scores)
         return Rankings(users, items, scores)
+
+    def beside(self, seen: Interactions, learned: Interactions) -> Ranker:
+        """The same, traced already, with other pairs seen and learned from."""
+        other = copy.copy(self)
+        other._seen, other._learned = seen, learned
+        return other
 
     def _left_out(self, users: np.ndarray) -> tf.Tensor:
         """[n, 2] int32: the rows of a batch of users, and items that are not to be ranked."""
@@ -290,26 +297,38 @@ class Evaluator:
     def __init__(
         self,
         model: Recommender | Representations,
-        held_out: Interactions,
-        seen: Interactions,
+        held_out: Pairs,
+        seen: Pairs,
         cutoffs: Sequence[int],
-        learned: Interactions | None = None,
+        learned: Pairs | None = None,
     ):
-        self._ranker = Ranker(model, seen, max(cutoffs), learned)
         check_cutoffs(cutoffs, model.num_items)
+        self._model, self._seen = model, seen
+        self._learned = seen if learned is None else learned
+        self._ranker: Ranker | None = None  # of the part that was ranked first
         self._held_out, self._cutoffs = held_out, cutoffs
         self.users = np.flatnonzero(held_out.degrees)  # [n], in the order of `per_user`
 
     def per_user(self) -> dict[str, np.ndarray]:
         """[n] float64 by `metric@k`, for the users in `self.users`."""
-        items = self._ranker.rank(self.users).items
-        hits = self._held_out.contains(self.users[:, None], items) & (items >= 0)
-        counts = self._held_out.degrees[self.users]
-        return {
-            f"{name}@{k}": values
-            for k in self._cutoffs
-            for name, values in metrics_of_hits(hits, counts, k).items()
+        metrics = {
+            f"{name}@{k}": np.zeros(len(self.users)) for k in self._cutoffs for name in METRICS
         }
+        for held_out, seen, learned in self._held_out.parts(self._seen, self._learned):
+            users = np.flatnonzero(held_out.degrees)
+            items = self._ranker_of(seen, learned).rank(users).items
+            hits = held_out.contains(users[:, None], items) & (items >= 0)
+            places = np.searchsorted(self.users, users)
+            for k in self._cutoffs:
+                for name, values in metrics_of_hits(hits, held_out.degrees[users], k).items():
+                    metrics[f"{name}@{k}"][places] = values
+        return metrics
+
+    def _ranker_of(self, seen: Interactions, learned: Interactions) -> Ranker:
+        if self._ranker is None:
+            k, popularity = max(self._cutoffs), self._seen.popularity
+            self._ranker = Ranker(self._model, seen, k, learned, popularity)
+        return self._ranker.beside(seen, learned)
 
     def mean(self) -> dict[str, float]:
         """The average over users of each `metric@k`."""

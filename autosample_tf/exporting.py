@@ -138,7 +138,7 @@ def _loss_of_quantizing(
 ) -> dict[str, Any]:
     """The metrics of either, on validation; of a refit, which trained on it, on test."""
     split = "test" if trained.settings.refit else "valid"
-    pairs, seen = held_out(trained, split)
+    pairs, seen = held_out(trained.data, trained.settings, split)
     cutoffs, learned = trained.settings.top_k, trained.learned
     metrics = [Evaluator(each, pairs, seen, cutoffs, learned).mean() for each in (exact, served)]
     return {"kind": kind, "split": split, "float32": metrics[0], kind: metrics[1]}

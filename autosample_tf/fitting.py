@@ -24,7 +24,7 @@ from autosample_tf.callbacks import (
     TimeSamplers,
 )
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.interactions import Dataset, Pairs
 from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
@@ -32,8 +32,11 @@ from autosample_tf.refusal import named_refusals
 from autosample_tf.runs import History, Run
 from autosample_tf.samplers import Feedback
 from autosample_tf.settings import Settings
+from autosample_tf.sharded import StreamedPairs
+from autosample_tf.streaming import streamed_batches
 
 _HEALTH_EVERY = 50  # steps from one look at the negatives to the next; at least one an epoch
+_HELD_OUT_A_USER = 16  # of streamed pairs, that the weights learn from
 _STEPS_PER_CALL = 64  # steps of the graph's own loop: Python is asked once for all of them
 
 # Called when a stretch begins, with its name and last epoch; its callback reports progress.
@@ -86,7 +89,7 @@ class Stretch:
 def fit(
     job: Job,
     autosample: AutoSample,
-    pairs: Interactions,
+    pairs: Pairs,
     stretch: Stretch,
     *,
     evaluator: Evaluator | None,
@@ -121,7 +124,7 @@ def fit(
             back_up,
             *([job.reporter(stretch.name, stretch.last_epoch)] if job.reporter else []),
         ]
-        batches = training_batches(pairs, settings.batch_size, seed=stretch.seed, first_epoch=done)
+        batches = _batches(pairs, settings, stretch.seed, done)
         with named_refusals(autosample, lambda: _timed_batch(pairs, settings)):
             autosample.fit(
                 batches,
@@ -143,7 +146,7 @@ def mixture(
     objective: str,
     epochs: int,
     seed: int,
-    held_out: Interactions | None = None,
+    held_out: Pairs | None = None,
     weights: Mapping[str, float] | None = None,
     warmup_epochs: int | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
@@ -169,7 +172,7 @@ def mixture(
         model,
         feedback.train,
         given=feedback.given,
-        validation=held_out,
+        validation=None if held_out is None else held_out.sample(_HELD_OUT_A_USER),
         samplers=samplers,
         objective=objective,
         weights=weights,
@@ -191,7 +194,7 @@ def mixture(
     return autosample
 
 
-def build(settings: Settings, pairs: Interactions) -> Recommender:
+def build(settings: Settings, pairs: Pairs) -> Recommender:
     """The settings' model as it begins."""
     return build_model(
         settings.model,
@@ -219,17 +222,23 @@ def stage_seed(settings: Settings, stage: str, *numbers: int) -> int:
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-def learned_from(data: Dataset, settings: Settings) -> Interactions:
+def learned_from(data: Dataset, settings: Settings) -> Pairs:
     """The pairs that a run's final model is trained on, which are its graph too."""
     return data.seen if settings.refit else data.train
 
 
-def chosen_on(data: Dataset, settings: Settings) -> Interactions:
+def chosen_on(data: Dataset, settings: Settings) -> Pairs:
     """The pairs that every choice is made on: a run's validation."""
     return data.test if settings.select_on_test else data.valid
 
 
-def _timed_batch(pairs: Interactions, settings: Settings) -> dict[str, tf.Tensor]:
+def _timed_batch(pairs: Pairs, settings: Settings) -> dict[str, tf.Tensor]:
     """The second batch: what samplers do in step 0 they do not in most steps."""
-    batches = training_batches(pairs, settings.batch_size, seed=settings.seed)
-    return next(iter(batches.skip(1)))
+    return next(iter(_batches(pairs, settings, settings.seed).skip(1)))
+
+
+def _batches(pairs: Pairs, settings: Settings, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
+    size = settings.batch_size
+    if isinstance(pairs, StreamedPairs):
+        return streamed_batches(pairs, size, seed=seed, first_epoch=first_epoch)
+    return training_batches(pairs.in_memory(), size, seed=seed, first_epoch=first_epoch)

@@ -22,7 +22,8 @@ from autosample_tf.lightgcn_format import read_lightgcn
 from autosample_tf.memory_format import read_memory
 from autosample_tf.parquet_format import read_parquet
 from autosample_tf.preparation import prepare, warn
-from autosample_tf.sources import CONVERTED, LIGHTGCN, Files, find_files
+from autosample_tf.sharded import read_sharded
+from autosample_tf.sources import CONVERTED, LIGHTGCN, SHARDED, Files, find_files
 from autosample_tf.table_format import DELIMITERS, read_table
 from autosample_tf.table_options import DEFAULTS, TableOptions, refuse_options
 
@@ -60,6 +61,8 @@ def read(
         return read_dataset(files.folder, name=name)
     chosen = {name: str(value) for name, value in options.chosen().items()}
     request = {**chosen, "seed": seed, "name": files.name}
+    if files.format == SHARDED:
+        return read_sharded(files.folder, name=name)
     dataset = (
         cached(files.paths, request, lambda: _read(files, options, seed))
         if files.paths
@@ -95,18 +98,19 @@ def read_object(
 def _read(files: Files, options: TableOptions, seed: int) -> Dataset:
     if files.format == LIGHTGCN:
         return read_lightgcn(files.folder, name=files.name)
-    parts = [_read_part(path, options) for path in files.paths]
+    parts = [read_part(path, options) for path in files.paths]
     events = gather(parts, needed_roles(options), files.splits)
     return prepare(events, options, name=files.name, seed=seed)
 
 
-def _read_part(path: Path, options: TableOptions) -> Part:
+def read_part(path: Path, options: TableOptions) -> Part:
+    """The columns that matter of one file of a table."""
     return _READERS[extension(path)](path, options)
 
 
 def _check_options(files: Files, options: TableOptions) -> None:
     """Refuses what does not apply to splits that are given, or to data without columns."""
-    if files.format in (LIGHTGCN, CONVERTED):
+    if files.format in (LIGHTGCN, CONVERTED, SHARDED):
         refuse_options(options, f"the folder {files.folder}, which has no columns")
     elif files.splits is not None:
         refuse_options(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.losses import Loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
@@ -43,7 +43,7 @@ class Health(tf.Module):
     def __init__(
         self,
         model: Recommender,
-        train: Interactions,
+        train: Pairs,
         validation: Interactions | None,
         num_samplers: int,
         loss: Loss,

@@ -69,6 +69,13 @@ def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndar
     return ids.astype(np.str_), places[codes]
 
 
+def in_order(ids: Sequence[str]) -> list[str]:
+    """Different ids in the order that `encode` gives them."""
+    import pyarrow
+
+    return [ids[place] for place in _order(pyarrow.array(ids, pyarrow.string()))]
+
+
 def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
     """The column as arrays of int32 indices into dictionaries of text."""
     import pyarrow

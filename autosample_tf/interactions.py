@@ -1,7 +1,8 @@
 """Implicit feedback in memory: which user interacted with which items.
 
 `Interactions` is one frozen CSR matrix of user rows; `Dataset` is the splits of one
-catalogue with the original ids. NumPy only: nothing here knows files or TensorFlow.
+catalogue with the original ids. NumPy only: nothing here knows files or TensorFlow. `Pairs` is
+what pairs in memory and pairs that are streamed have in common.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +21,61 @@ from autosample_tf.errors import InputError, expected
 _PAIRS_PER_BLOCK = 1 << 20  # so many at once need megabytes besides the pairs, not a multiple
 
 
+class Pairs(ABC):
+    """Distinct (user, item) pairs, in memory or not: what can be told of them all the same.
+
+    Attributes:
+      num_items: the size of the catalogue.
+    """
+
+    num_items: int
+
+    @property
+    @abstractmethod
+    def num_users(self) -> int:
+        """How many users there are, those without a pair among them."""
+
+    @property
+    @abstractmethod
+    def num_pairs(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def degrees(self) -> np.ndarray:
+        """[num_users] int64: how many items each user has."""
+
+    @property
+    @abstractmethod
+    def popularity(self) -> np.ndarray:
+        """[num_items] int64: how many users each item has."""
+
+    @abstractmethod
+    def row_sums(self, values: np.ndarray) -> np.ndarray:
+        """[num_users] float64: what `values` [num_items] come to over each user's items."""
+
+    @abstractmethod
+    def parts(self, *others: Pairs) -> Iterator[tuple[Interactions, ...]]:
+        """These pairs and others of the same data, the same users of all of them at a time.
+
+        Each part is over all users and items, most of whose rows are empty where there are
+        several parts.
+        """
+
+    @abstractmethod
+    def in_memory(self) -> Interactions:
+        """All of these pairs, 4 bytes each."""
+
+    @abstractmethod
+    def sample(self, most: int) -> Interactions:
+        """These pairs in memory; of those that are streamed at most so many of each user's."""
+
+    @abstractmethod
+    def union(self, other: Any) -> Pairs:
+        """The pairs of either, over the same users and items."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Interactions:
+class Interactions(Pairs):
     """Distinct (user, item) pairs as rows of ascending items, one row a user.
 
     Attributes:
@@ -87,6 +143,26 @@ class Interactions:
     def popularity(self) -> np.ndarray:
         """[num_items] int64: how many users each item has."""
         return np.bincount(self.items, minlength=self.num_items)
+
+    def row_sums(self, values: np.ndarray) -> np.ndarray:
+        sums = [
+            np.bincount(
+                np.repeat(np.arange(last - first), self.degrees[first:last]),
+                weights=values[self.items[self.offsets[first] : self.offsets[last]]],
+                minlength=last - first,
+            )
+            for first, last in self.blocks()
+        ]
+        return np.concatenate(sums)
+
+    def parts(self, *others: Pairs) -> Iterator[tuple[Interactions, ...]]:
+        yield (self, *others)  # type: ignore[arg-type]  # in memory, as these are
+
+    def in_memory(self) -> Interactions:
+        return self
+
+    def sample(self, most: int) -> Interactions:
+        return self
 
     @property
     def keys(self) -> np.ndarray:

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 
+NO_ITEM = np.iinfo(np.int32).max  # fills rows of items up, and sorts behind them
 _MAX_ROUNDS = 500
 _TRIES_OF_A_SIZE = 4
 
@@ -58,6 +59,34 @@ class PairSet:
         slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes, shift), mask)
         tags = tf.gather(table.tags[side], slots)
         return tags == tf.cast(hashes, tags.dtype)
+
+
+class BatchRows:
+    """The positives that the rows of a batch bring along, asked as a `PairSet` is.
+
+    A binary search of a row's own positives: as many look-ups as their number has bits.
+
+    Args:
+      rows: [batch, most] int32, ascending, filled up with `NO_ITEM`.
+    """
+
+    def __init__(self, rows: tf.Tensor):
+        self._rows = rows
+
+    def contains(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Whether each item is among its row's positives.
+
+        Args:
+          users: [batch] int32, the batch's own: the rows are theirs.
+          items: [batch, n] int32.
+
+        Returns:
+          [batch, n] bool.
+        """
+        users.shape.assert_is_compatible_with(self._rows.shape[:1])
+        places = tf.searchsorted(self._rows, items)
+        last = self._rows.shape[1] - 1
+        return tf.gather(self._rows, tf.minimum(places, last), batch_dims=1) == items
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

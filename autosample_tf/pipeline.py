@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 
+TRAIN_POSITIVES = "train_positives"  # what batches of streamed pairs have besides
 EXAMPLE_WEIGHT = "example_weight"  # the feature that a model of features has its weights in
 
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.losses import InBatchSoftmax, Loss
-from autosample_tf.membership import PairSet
+from autosample_tf.membership import BatchRows, PairSet
 from autosample_tf.models.contract import (
     Featured,
     Layered,
@@ -48,7 +48,7 @@ class Step:
         it has in common with this is taken.
     """
 
-    train_pairs: PairSet
+    train_pairs: PairSet | BatchRows
     draws: Draws
     progress: tf.Tensor
     loss: Loss

@@ -11,8 +11,9 @@ from pathlib import Path
 from autosample_tf.compression import bare, extension
 from autosample_tf.dataset_folder import MANIFEST
 from autosample_tf.errors import expected, unknown
+from autosample_tf.sharded import MANIFEST as SHARDED_MANIFEST
 
-LIGHTGCN, CONVERTED, TABLE = "lightgcn", "converted", "table"
+LIGHTGCN, CONVERTED, SHARDED, TABLE = "lightgcn", "converted", "sharded", "table"
 EXTENSIONS = (".csv", ".tsv", ".inter", ".parquet", ".jsonl", ".ndjson")
 _LIGHTGCN_FILES = ("train.txt", "test.txt")
 _SPLIT_NAMES = {
@@ -27,7 +28,7 @@ class Files:
     """The files of a dataset.
 
     Attributes:
-      format: LIGHTGCN, CONVERTED or TABLE.
+      format: LIGHTGCN, CONVERTED, SHARDED or TABLE.
       paths: the files, in the order in which they are read.
       name: what the dataset is called.
       folder: what was named, if it is a folder.
@@ -45,8 +46,9 @@ def find_files(source: str | os.PathLike[str]) -> Files:
     """The files at a path.
 
     Args:
-      source: a file, a folder (of LightGCN's files, of `data convert`'s, of the parts of one
-        table, or of a table for each split), or a pattern of files such as `2024-*.csv.gz`.
+      source: a file, a folder (of LightGCN's files, of `data convert`'s or `data shard`'s, of the
+        parts of one table, or of a table for each split), or a pattern of files such as
+        `2024-*.csv.gz`.
 
     Raises:
       InputError: if there are none, or of several formats.
@@ -81,6 +83,8 @@ def _in_folder(folder: Path) -> Files:
     if MANIFEST in names:
         paths = tuple(path for path in there if path.suffix in (".json", ".npy"))
         return Files(CONVERTED, paths, _name(folder), folder)
+    if SHARDED_MANIFEST in names:
+        return Files(SHARDED, (folder / SHARDED_MANIFEST,), _name(folder), folder)
     tables = [path for path in there if _is_table(path)]
     if tables and not set(_LIGHTGCN_FILES) <= set(names):
         return dataclasses.replace(_tables(tables, str(folder), _name(folder)), folder=folder)

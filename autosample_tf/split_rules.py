@@ -17,6 +17,7 @@ from autosample_tf.errors import expected, unknown
 from autosample_tf.instants import parse_instant
 from autosample_tf.interactions import Interactions
 from autosample_tf.splits import (
+    FEWEST_PAIRS,
     Splits,
     hold_out,
     leave_last,
@@ -31,17 +32,28 @@ class Rule(Protocol):
 
     Attributes:
       needs_times: whether it can only part pairs whose times are known.
+      validates: whether it sets validation pairs aside.
+      fewest: below how many pairs a user keeps all of them; None: it does not part the pairs
+        of each user by themselves.
     """
 
     needs_times: ClassVar[bool]
+    validates: ClassVar[bool]
 
-    def split(self, pairs: Interactions, times: np.ndarray | None, *, seed: int) -> Splits:
+    @property
+    def fewest(self) -> int | None: ...
+
+    def split(
+        self, pairs: Interactions, times: np.ndarray | None, *, seed: int, first_user: int = 0
+    ) -> Splits:
         """The splits, over the same users and items.
 
         Args:
           pairs: what to part.
           times: [num_pairs] Unix seconds of each pair, or None where the rule needs none.
           seed: chooses where the rule leaves a choice.
+          first_user: whose pairs the first row has, where the rows are some of all users'; of
+            a rule that parts the pairs of each user by themselves.
         """
 
 
@@ -54,10 +66,14 @@ class Random:
     """
 
     needs_times: ClassVar[bool] = False
+    validates: ClassVar[bool] = False
+    fewest: ClassVar[int] = FEWEST_PAIRS
     fraction: float = 0.2
 
-    def split(self, pairs: Interactions, times: np.ndarray | None, *, seed: int) -> Splits:
-        train, test = hold_out(pairs, self.fraction, seed=seed)
+    def split(
+        self, pairs: Interactions, times: np.ndarray | None, *, seed: int, first_user: int = 0
+    ) -> Splits:
+        train, test = hold_out(pairs, self.fraction, seed=seed, first_user=first_user)
         return {"train": train, "test": test}
 
 
@@ -66,9 +82,13 @@ class LeaveOneOut:
     """A random pair of each user is tested on, and another one is for validation."""
 
     needs_times: ClassVar[bool] = False
+    validates: ClassVar[bool] = True
+    fewest: ClassVar[int] = FEWEST_PAIRS
 
-    def split(self, pairs: Interactions, times: np.ndarray | None, *, seed: int) -> Splits:
-        return leave_one_out(pairs, seed=seed)
+    def split(
+        self, pairs: Interactions, times: np.ndarray | None, *, seed: int, first_user: int = 0
+    ) -> Splits:
+        return leave_one_out(pairs, seed=seed, first_user=first_user)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +100,17 @@ class LeaveLast:
     """
 
     needs_times: ClassVar[bool] = True
+    validates: ClassVar[bool] = True
     n: int = 1
 
-    def split(self, pairs: Interactions, times: np.ndarray, *, seed: int) -> Splits:
-        return leave_last(pairs, times, self.n, seed=seed)
+    @property
+    def fewest(self) -> int:
+        return 2 * self.n + 1
+
+    def split(
+        self, pairs: Interactions, times: np.ndarray, *, seed: int, first_user: int = 0
+    ) -> Splits:
+        return leave_last(pairs, times, self.n, seed=seed, first_user=first_user)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +124,15 @@ class Time:
     """
 
     needs_times: ClassVar[bool] = True
+    validates: ClassVar[bool] = True
+    fewest: ClassVar[None] = None
     fraction: float = 0.2
     valid: float = 0.1
     since: str | None = None
 
-    def split(self, pairs: Interactions, times: np.ndarray, *, seed: int) -> Splits:
+    def split(
+        self, pairs: Interactions, times: np.ndarray, *, seed: int, first_user: int = 0
+    ) -> Splits:
         if self.since is None:
             return split_by_time(pairs, times, self.fraction, self.valid)
         return split_at(pairs, times, parse_instant(self.since, "since"), self.valid)

@@ -29,7 +29,7 @@ Splits = dict[str, Interactions]
 
 
 def hold_out(
-    interactions: Interactions, fraction: float, *, seed: int
+    interactions: Interactions, fraction: float, *, seed: int, first_user: int = 0
 ) -> tuple[Interactions, Interactions]:
     """Parts each user's pairs into those kept and those held out.
 
@@ -40,6 +40,7 @@ def hold_out(
       interactions: the pairs to part.
       fraction: the share to hold out, in (0, 1).
       seed: chooses the pairs; any integer, taken modulo 2**64.
+      first_user: whose pairs the first row has, where the rows are some of all users'.
 
     Returns:
       The pairs kept and the pairs held out, over the same users and items.
@@ -55,11 +56,11 @@ def hold_out(
             "none with as many",
             remedy="Give more pairs per user, or a split made elsewhere.",
         )
-    held = _is_held(interactions, counts, None, seed=seed)
+    held = _is_held(interactions, counts, None, seed=seed, first_user=first_user)
     return interactions.select(~held), interactions.select(held)
 
 
-def leave_one_out(interactions: Interactions, *, seed: int) -> Splits:
+def leave_one_out(interactions: Interactions, *, seed: int, first_user: int = 0) -> Splits:
     """Holds one random pair of each user out for the test, and another one for validation.
 
     A user with fewer than three pairs keeps them all.
@@ -67,14 +68,17 @@ def leave_one_out(interactions: Interactions, *, seed: int) -> Splits:
     Args:
       interactions: the pairs to part.
       seed: chooses the pairs.
+      first_user: as of `hold_out`.
 
     Raises:
       InputError: if no user has three pairs.
     """
-    return _leave(interactions, None, 1, seed=seed)
+    return _leave(interactions, None, 1, seed=seed, first_user=first_user)
 
 
-def leave_last(interactions: Interactions, times: np.ndarray, n: int, *, seed: int) -> Splits:
+def leave_last(
+    interactions: Interactions, times: np.ndarray, n: int, *, seed: int, first_user: int = 0
+) -> Splits:
     """Holds each user's last n pairs out for the test, and the n before for validation.
 
     A user with fewer than 2 n + 1 pairs keeps them all.
@@ -84,13 +88,14 @@ def leave_last(interactions: Interactions, times: np.ndarray, n: int, *, seed: i
       times: [num_pairs], larger is later; pairs of one time are in an order by the seed.
       n: how many of each, at least 1.
       seed: chooses among pairs of one time.
+      first_user: as of `hold_out`.
 
     Raises:
       InputError: if n is out of range or no user has that many pairs.
     """
     if n < 1:
         raise expected("at least 1 pair a user to leave out", received=n, remedy="Raise n.")
-    return _leave(interactions, times, n, seed=seed)
+    return _leave(interactions, times, n, seed=seed, first_user=first_user)
 
 
 def split_by_time(
@@ -166,7 +171,9 @@ def with_validation(dataset: Dataset, fraction: float, *, seed: int) -> Dataset:
     return dataclasses.replace(dataset, train=train, valid=valid)
 
 
-def _leave(interactions: Interactions, times: np.ndarray | None, n: int, *, seed: int) -> Splits:
+def _leave(
+    interactions: Interactions, times: np.ndarray | None, n: int, *, seed: int, first_user: int
+) -> Splits:
     """Each user's first n pairs in the order of `_is_held` for the test, n for validation."""
     fewest = 2 * n + 1
     counts = np.where(interactions.degrees < fewest, 0, n)
@@ -178,8 +185,8 @@ def _leave(interactions: Interactions, times: np.ndarray | None, n: int, *, seed
             "none with as many",
             remedy="Give more pairs per user, or another split.",
         )
-    is_test = _is_held(interactions, counts, times, seed=seed)
-    is_held = _is_held(interactions, 2 * counts, times, seed=seed)
+    is_test = _is_held(interactions, counts, times, seed=seed, first_user=first_user)
+    is_held = _is_held(interactions, 2 * counts, times, seed=seed, first_user=first_user)
     return {
         "train": interactions.select(~is_held),
         "valid": interactions.select(is_held & ~is_test),
@@ -188,7 +195,12 @@ def _leave(interactions: Interactions, times: np.ndarray | None, n: int, *, seed
 
 
 def _is_held(
-    interactions: Interactions, counts: np.ndarray, times: np.ndarray | None, *, seed: int
+    interactions: Interactions,
+    counts: np.ndarray,
+    times: np.ndarray | None,
+    *,
+    seed: int,
+    first_user: int,
 ) -> np.ndarray:
     """[num_pairs] bool: whether each pair is among those of its user to hold out.
 
@@ -197,8 +209,9 @@ def _is_held(
       counts: [num_users], how many pairs each user gives up.
       times: [num_pairs], of which the last are held out, or None: the keys alone decide.
       seed: makes the keys.
+      first_user: as of `hold_out`.
     """
-    users = _user_keys(interactions.num_users, seed)
+    users = _user_keys(first_user, interactions.num_users, seed)
     return np.concatenate(
         [
             _is_held_of(interactions, slice(*block), users[slice(*block)], counts[slice(*block)],
@@ -233,10 +246,10 @@ def _rounded_share(counts: np.ndarray | int, fraction: float) -> np.ndarray | in
     return (counts * 2 * share.numerator + share.denominator) // (2 * share.denominator)
 
 
-def _user_keys(num_users: int, seed: int) -> np.ndarray:
-    """[num_users] uint64: a hash of (seed, user)."""
+def _user_keys(first_user: int, num_users: int, seed: int) -> np.ndarray:
+    """[num_users] uint64: a hash of (seed, user), from the first user on."""
     seeds = _splitmix64(np.array([seed % 2**64], np.uint64))
-    return _splitmix64(seeds ^ np.arange(num_users, dtype=np.uint64))
+    return _splitmix64(seeds ^ np.arange(first_user, first_user + num_users, dtype=np.uint64))
 
 
 def _is_held_of(

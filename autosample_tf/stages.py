@@ -35,7 +35,7 @@ from autosample_tf.fitting import (
     mixture,
     stage_seed,
 )
-from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.results import SearchResult, read_search_result, took
 from autosample_tf.runs import Run
@@ -181,7 +181,7 @@ def seen_by_users(data: Dataset, settings: Settings) -> Interactions:
 
 
 def _initialized(
-    settings: Settings, pairs: Interactions, origin: Run, result: SearchResult
+    settings: Settings, pairs: Pairs, origin: Run, result: SearchResult
 ) -> Recommender:
     """The model where retraining starts."""
     model = build(settings, pairs)
@@ -198,7 +198,7 @@ def _survivors(
     feedback: Feedback,
     result: SearchResult,
     stage: str,
-    held_out: Interactions | None = None,
+    held_out: Pairs | None = None,
 ) -> AutoSample:
     """The survivors under the weights that the search ended with; of `held_out` they learn
     nothing, it tells how many negatives are false."""

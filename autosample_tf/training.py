@@ -16,9 +16,9 @@ from autosample_tf.catalog import load
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.fitting import Job, Reporter, build, chosen_on, learned_from
-from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.losses import build_loss
-from autosample_tf.models import DOT_PRODUCTS, Recommender
+from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
 from autosample_tf.results import SearchResult, read_search_result
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
@@ -73,7 +73,7 @@ def search(
     data = load_data(source, settings, settings.seed)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
-    _check_samplers(settings.samplers, data, settings)
+    _check_parts(settings.samplers, data, settings)
     run = Run(run_dir)
     with run.locked():
         run.start(described("search", source, data, settings, settings.seed), resume=resume)
@@ -114,7 +114,7 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = load_data(source, settings, split_seed)
-    _check_samplers(result.survivors, data, settings)  # before the checksums, which name no remedy
+    _check_parts(result.survivors, data, settings)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
@@ -133,10 +133,9 @@ def evaluate(
 
     Under `select_on_test` the two are the same: validation is the test pairs.
     """
-    trained = load_run(run_dir, source=source)
-    pairs, seen = held_out(trained, split)
-    cutoffs = trained.settings.top_k
-    return Evaluator(trained.model, pairs, seen, cutoffs, trained.learned).mean()
+    _, settings, data, model = _opened(run_dir, source)
+    pairs, seen = held_out(data, settings, split)
+    return Evaluator(model, pairs, seen, settings.top_k, learned_from(data, settings)).mean()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,18 +165,26 @@ def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = Non
     Raises:
       InputError: if the run is not finished, or its data changed.
     """
+    run, settings, data, model = _opened(run_dir, source)
+    learned, seen = learned_from(data, settings), seen_by_users(data, settings)
+    return TrainedRun(run, settings, data, model, learned.in_memory(), seen.in_memory())
+
+
+def _opened(
+    run_dir: str | Path, source: str | Source | Dataset | None
+) -> tuple[Run, Settings, Dataset, Recommender]:
+    """A finished run, its settings, its data, and the model with the final parameters."""
     run = Run.existing(run_dir)
     run.metrics()
     settings = _stored_settings(run)
     data = load_data(source or _source_of(run), settings, run.config()["split_seed"])
     _check_same_data(run, data)
-    learned = learned_from(data, settings)
-    model = build(settings, learned)
+    model = build(settings, learned_from(data, settings))
     read_parameters(model, run.retrain / "parameters")
-    return TrainedRun(run, settings, data, model, learned, seen_by_users(data, settings))
+    return run, settings, data, model
 
 
-def held_out(trained: TrainedRun, split: str) -> tuple[Interactions, Interactions]:
+def held_out(data: Dataset, settings: Settings, split: str) -> tuple[Pairs, Pairs]:
     """The pairs that a run's model is measured on, and those that rankings then leave out.
 
     Raises:
@@ -185,7 +192,6 @@ def held_out(trained: TrainedRun, split: str) -> tuple[Interactions, Interaction
     """
     if split not in ("valid", "test"):
         raise expected("the split valid or test", received=split, remedy="Name one of them.")
-    data, settings = trained.data, trained.settings
     if split == "test":
         return data.test, seen_in_test(data, settings)
     if settings.refit:
@@ -243,9 +249,10 @@ def _stored_settings(run: Run) -> Settings:
     return Settings.from_dict(run.config()["settings"])
 
 
-def _check_samplers(specs: Iterable[str], data: Dataset, settings: Settings) -> None:
-    """Refuses samplers that are unknown, lack what they draw from, or do not go with the loss,
-    before a run begins."""
+def _check_parts(specs: Iterable[str], data: Dataset, settings: Settings) -> None:
+    """Refuses a model that cannot be built of the data, and samplers that are unknown, lack what
+    they draw from, or do not go with the loss, before a run begins."""
+    check_model(settings.model, data.train)
     samplers = build_samplers(specs)
     for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))

@@ -1,11 +1,15 @@
-"""Files that are there whole or not at all, whatever stops their writer."""
+"""Files and folders that are there whole or not at all, whatever stops their writer."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from autosample_tf.errors import expected
 
 
 @contextmanager
@@ -17,3 +21,26 @@ def whole(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Gives a new folder beside it, which takes its place once all is written, and not else.
+
+    Raises:
+      InputError: if something is at the folder's place; of several writers one wins.
+    """
+    folder = Path(os.path.abspath(folder))
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.rename(partial, folder)
+    except OSError as error:
+        if folder.exists():
+            raise expected(
+                "a folder that is not there yet", received=folder, remedy="Choose another."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autosample_tf.errors import unknown
-from autosample_tf.interactions import Interactions
+from autosample_tf.errors import expected, unknown
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
@@ -27,38 +27,63 @@ __all__ = [
     "Recommender",
     "TwoTower",
     "build_model",
+    "check_model",
 ]
 
 
-def _mf(train: Interactions, *, dim: int, seed: int, dtype: Any, **others: Any) -> MF:
+def _mf(train: Pairs, *, dim: int, seed: int, dtype: Any, **others: Any) -> MF:
     return MF(train.num_users, train.num_items, dim=dim, seed=seed, dtype=dtype)
 
 
 def _lightgcn(
-    train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
+    train: Pairs, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
 ) -> LightGCN:
-    return LightGCN(train, layers=layers, dim=dim, seed=seed, dtype=dtype)
+    return LightGCN(_graph_of(train), layers=layers, dim=dim, seed=seed, dtype=dtype)
 
 
-def _neumf(
-    train: Interactions, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
-) -> NeuMF:
+def _ngcf(train: Pairs, **options: Any) -> NGCF:
+    return NGCF(_graph_of(train), **options)
+
+
+def _neumf(train: Pairs, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any) -> NeuMF:
     sizes = train.num_users, train.num_items
     return NeuMF(*sizes, layers=layers, dim=dim, seed=seed, dtype=dtype)
+
+
+def _graph_of(train: Pairs) -> Interactions:
+    """The pairs as a graph.
+
+    Raises:
+      InputError: if they are streamed.
+    """
+    if not isinstance(train, Interactions):
+        raise expected(
+            "data in memory for a graph model, whose graph the train pairs are",
+            received="sharded data, which is streamed",
+            remedy="Choose --model mf or neumf.",
+        )
+    return train
 
 
 MODELS: dict[str, Callable[..., Recommender]] = {
     "lightgcn": _lightgcn,
     "mf": _mf,
     "neumf": _neumf,
-    "ngcf": NGCF,
+    "ngcf": _ngcf,
 }
 DOT_PRODUCTS = frozenset({"lightgcn", "mf", "ngcf"})  # whose score is one
+_GRAPH_MODELS = ("lightgcn", "ngcf")
+
+
+def check_model(name: str, train: Pairs) -> None:
+    """Raises `InputError` where a model cannot be built of these pairs, before a run begins."""
+    if name in _GRAPH_MODELS:
+        _graph_of(train)
 
 
 def build_model(
     name: str,
-    train: Interactions,
+    train: Pairs,
     *,
     dim: int = 64,
     layers: int = 3,
@@ -71,7 +96,7 @@ def build_model(
     perceptrons, the dropouts are NGCF's, `dtype` a Keras dtype policy.
 
     Raises:
-      InputError: if the name is not one of `MODELS`.
+      InputError: if the name is not one of `MODELS`, or the model needs other pairs.
     """
     if name not in MODELS:
         raise unknown("model", name, list(MODELS))

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.models.contract import DotProduct, Featured
 from autosample_tf.models.features import (
     Features,
@@ -317,9 +317,7 @@ class TwoTower(DotProduct, tf.keras.Model):
         return places
 
 
-def recommender_of(
-    model: Any, train: Any, candidates: tf.data.Dataset | None
-) -> tuple[Any, Interactions]:
+def recommender_of(model: Any, train: Any, candidates: tf.data.Dataset | None) -> tuple[Any, Pairs]:
     """What `AutoSample` trains, and on which pairs, of the ways to name them.
 
     Args:
@@ -331,7 +329,7 @@ def recommender_of(
         model, train = TwoTower(model, train, candidates), None
     if train is None and isinstance(model, Featured):
         train = model.train
-    if not isinstance(train, Interactions):
+    if not isinstance(train, Pairs):
         raise expected(
             "a recommender and the pairs to train it on, or two towers and their candidates",
             received=f"{type(model).__name__} and {type(train).__name__}",

@@ -56,6 +56,7 @@ class AdaSIR(Sampler):
             "n": "Chen et al.'s code",
         },
     )
+    needs_rows = True
 
     def __init__(self, pool: int = 32, resample: int = 8, n: int = 5):
         super().__init__()
@@ -64,7 +65,7 @@ class AdaSIR(Sampler):
         self.n = check_count("adasir", n, what="n")
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._pools = state_variable(initial_cache(feedback.train, self.resample), "pools")
+        self._pools = state_variable(initial_cache(feedback.rows, self.resample), "pools")
 
     def sample(self, context: Context) -> Negatives:
         place = context.draws.integers(self.spec, self.n, self.resample)

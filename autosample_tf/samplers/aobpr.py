@@ -54,7 +54,9 @@ class AOBPR(Sampler):
         self._num_items = train.num_items
         # What stands high in a factor that the user likes is about as often the user's as
         # what is drawn by popularity.
-        self._tries = enough_tries(train, power_of_popularity(train.popularity, 1.0))
+        self._tries = enough_tries(
+            train, train.row_sums(power_of_popularity(train.popularity, 1.0))
+        )
         rng = np.random.default_rng(0)
         orders = np.tile(np.arange(self._num_items, dtype=np.int32), (dim, 1))
         self._orders = state_variable(rng.permuted(orders, axis=1), "orders")

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.interactions import Interactions
+from autosample_tf.errors import expected
+from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.randomness import Draws
 
 LOWEST = np.finfo(np.float32).min  # a masked candidate's score: finite, so no NaN follows
@@ -40,12 +41,27 @@ class Feedback:
     """What samplers may know of the data: nothing of validation or test.
 
     Attributes:
-      train: the positives being trained on.
+      train: the positives being trained on, in memory or streamed.
       given: negatives that the data brings along (impressions, dislikes); None: it has none.
     """
 
-    train: Interactions
+    train: Pairs
     given: Interactions | None = None
+
+    @property
+    def rows(self) -> Interactions:
+        """The positives, each user's at hand.
+
+        Raises:
+          InputError: if they are streamed.
+        """
+        if not isinstance(self.train, Interactions):
+            raise expected(
+                "data in memory for samplers that look up each user's train pairs",
+                received="sharded data, which is streamed",
+                remedy="Take samplers that do not; docs/data.md lists them.",
+            )
+        return self.train
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -176,12 +192,15 @@ class Sampler(tf.Module):
       knows_log_q: whether its answers have `log_q`.
       layer_by_layer: whether the `dim` that `build` is told is a layer's, for variables as wide
         as one; of models without layers and of those that average them it is the same.
+      needs_rows: whether `build` reads each user's train pairs, `Feedback.rows`, which
+        streamed data has not at hand.
       pool: how many columns of the shared pool it reads.
     """
 
     card: ClassVar[Card | None] = None
     knows_log_q: ClassVar[bool] = False
     layer_by_layer: ClassVar[bool] = False
+    needs_rows: bool = False
     pool: int = 0
 
     def __init__(self) -> None:
@@ -192,6 +211,8 @@ class Sampler(tf.Module):
 
         Runs ask before they write anything; `build` must raise the same.
         """
+        if self.needs_rows:
+            _ = feedback.rows
 
     def build(self, feedback: Feedback, dim: int) -> None:
         """Prepares tables and variables from the train pairs; called once.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Pairs
 from autosample_tf.samplers.selection import draw_column, pick
 
 INITIAL_RANGE = 0.05  # of the uniform distribution that entries begin with, as in IRGAN's code
@@ -25,7 +25,7 @@ class Generator(tf.Module):
       dim: entries of a vector.
     """
 
-    def __init__(self, train: Interactions, dim: int):
+    def __init__(self, train: Pairs, dim: int):
         super().__init__()
         rng = np.random.default_rng(0)
 

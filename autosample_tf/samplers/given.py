@@ -26,9 +26,11 @@ class Given(Sampler):
         cost="4 look-ups",
         source="negatives that come with the data",
     )
+    needs_rows = True
     knows_log_q = True
 
     def check(self, feedback: Feedback) -> None:
+        super().check(feedback)
         if feedback.given is None or not feedback.given.num_pairs:
             raise expected(
                 "data with given negatives for the sampler 'given'",
@@ -39,7 +41,7 @@ class Given(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self.check(feedback)
-        train, given = feedback.train, feedback.given
+        train, given = feedback.rows, feedback.given
         users = given.users[~train.contains(given.users, given.items)]
         self._counts = tf.constant(np.bincount(users, minlength=train.num_users), tf.float32)
         self._rows = RowDraws(given)

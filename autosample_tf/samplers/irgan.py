@@ -60,6 +60,7 @@ class IRGAN(Sampler):
             "positives": "the authors' code",
         },
     )
+    needs_rows = True
     knows_log_q = True
 
     def __init__(self, dim: int = 32, temperature: float = 0.2, positives: float = 0.2):
@@ -70,7 +71,7 @@ class IRGAN(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         self._generator = Generator(feedback.train, self.dim)
-        self._liked = LikedMask(feedback.train)
+        self._liked = LikedMask(feedback.rows)
 
     def sample(self, context: Context) -> Negatives:
         logits = self._generator.all_logits(context.users)  # [batch, num_items]

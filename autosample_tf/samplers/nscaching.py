@@ -52,6 +52,7 @@ class NSCaching(Sampler):
             "temperature": "the paper has none, which is 1; the authors' code has 2",
         },
     )
+    needs_rows = True
 
     def __init__(self, cache: int = 32, random: int = 32, temperature: float = 1.0):
         super().__init__()
@@ -60,7 +61,7 @@ class NSCaching(Sampler):
         self.temperature = check_above_0("nscaching's temperature", temperature)
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._cache = state_variable(initial_cache(feedback.train, self.cache), "cache")
+        self._cache = state_variable(initial_cache(feedback.rows, self.cache), "cache")
 
     def sample(self, context: Context) -> Negatives:
         cached = read_rows(context, self._cache)  # [batch, cache], free places last

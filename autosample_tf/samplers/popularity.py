@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.interactions import Interactions
+from autosample_tf.interactions import Pairs
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_at_least_0, first_allowed
 
@@ -45,10 +45,10 @@ class PNS(Sampler):
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.train
         mass = power_of_popularity(train.popularity, self.alpha)
-        self._tries = enough_tries(train, mass)
+        observed = train.row_sums(mass)
+        self._tries = enough_tries(train, observed)
         kept, alias = alias_table(mass)
         self._kept, self._alias = tf.constant(kept, tf.float32), tf.constant(alias)
-        observed = observed_mass(train, mass)
         self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
         self._log_unobserved = tf.constant(np.log(np.maximum(1 - observed, 1e-12)), tf.float32)
 
@@ -72,25 +72,15 @@ def power_of_popularity(popularity: np.ndarray, alpha: float) -> np.ndarray:
     return mass / mass.sum()
 
 
-def observed_mass(train: Interactions, mass: np.ndarray) -> np.ndarray:
-    """[num_users]: what the items of each user's train pairs come to, of mass [num_items]."""
-    sums = [
-        np.bincount(
-            np.repeat(np.arange(last - first), train.degrees[first:last]),
-            weights=mass[train.items[train.offsets[first] : train.offsets[last]]],
-            minlength=last - first,
-        )
-        for first, last in train.blocks()
-    ]
-    return np.concatenate(sums)
-
-
-def enough_tries(train: Interactions, mass: np.ndarray) -> int:
-    """How many draws in proportion to mass [num_items] an example may use up on positives.
+def enough_tries(train: Pairs, is_positive: np.ndarray) -> int:
+    """How many draws an example may use up on positives.
 
     So many that at most one example in a thousand has no negative in a step, but 8 at most.
+
+    Args:
+      train: the pairs being trained on.
+      is_positive: [num_users], the chance that a draw is one of the user's positives.
     """
-    is_positive = observed_mass(train, mass)  # of one draw of each user's examples
     for tries in range(1, _MOST_TRIES):
         if np.average(is_positive**tries, weights=train.degrees) <= 1e-3:
             return tries

@@ -83,6 +83,7 @@ class SRNS(Sampler):
             "ring": "the authors' code: the last 5 epochs",
         },
     )
+    needs_rows = True
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class SRNS(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         shape = (feedback.train.num_users, self.memory)
-        self._memory = state_variable(initial_cache(feedback.train, self.memory), "memory")
+        self._memory = state_variable(initial_cache(feedback.rows, self.memory), "memory")
         self._rings = state_variable(np.zeros((*shape, self.ring), np.float32), "rings")
         self._filled = state_variable(np.zeros(shape, np.int32), "filled")
 

@@ -41,13 +41,18 @@ class RNS(Sampler):
 
     def __init__(self, exact: bool = False):
         super().__init__()
-        self.exact = exact
+        self.exact = self.needs_rows = exact
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._unobserved = Unobserved(feedback.train)
+        train = feedback.train
+        self._counts = tf.constant(train.num_items - train.degrees, tf.int32)
+        if self.exact or isinstance(train, Interactions):
+            self._unobserved = Unobserved(feedback.rows)
+        else:
+            self.pool = _ENOUGH  # draws by rank look up users' rows
 
     def sample(self, context: Context) -> Negatives:
-        counts = tf.gather(self._unobserved.counts, context.users)
+        counts = tf.gather(self._counts, context.users)
         log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
         if not self.exact and context.pool.items.shape[1] >= _ENOUGH:
             return from_pool(context.pool, _any_allowed(context.pool, context), log_q)
@@ -68,18 +73,13 @@ def _any_allowed(pool: Pool, context: Context) -> tf.Tensor:
 
 
 class Unobserved:
-    """Each user's unobserved items in ascending order, without storing them.
-
-    Attributes:
-      counts: [num_users] int32, how many items each user has not.
-    """
+    """Each user's unobserved items in ascending order, without storing them."""
 
     def __init__(self, train: Interactions):
         self._offsets = tf.constant(train.offsets)
         self._positives = tf.constant(np.append(train.items, np.int32(0)))  # never empty
         self._num_items = train.num_items
         self._halvings = int(train.degrees.max(initial=0)).bit_length()
-        self.counts = tf.constant(train.num_items - train.degrees, tf.int32)
 
     def item_of_rank(self, users: tf.Tensor, ranks: tf.Tensor) -> tf.Tensor:
         """The unobserved item with `ranks` unobserved ones before it.
@@ -90,7 +90,7 @@ class Unobserved:
 
         Args:
           users: [batch] int32.
-          ranks: [batch] int32 in [0, counts of the user).
+          ranks: [batch] int32 in [0, how many the user has).
 
         Returns:
           [batch] int32; of a user without unobserved items any item.

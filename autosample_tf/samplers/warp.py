@@ -48,6 +48,7 @@ class WARP(Sampler):
             "positives": "LightFM's k-OS",
         },
     )
+    needs_rows = True
 
     def __init__(self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = 10):
         super().__init__()
@@ -58,7 +59,7 @@ class WARP(Sampler):
         self.k, self.positives = k, positives
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        train = feedback.train
+        train = feedback.rows
         self._unobserved = tf.constant(train.num_items - train.degrees, tf.int32)
         harmonic = np.cumsum(1.0 / np.arange(1, train.num_items + 1))
         self._weights = tf.constant(harmonic / harmonic[-1], tf.float32)
