@@ -17,6 +17,7 @@ from small_runs import LEAST, fingerprints
 
 import autosample_tf
 from autosample_tf import InputError, sharded, streaming, training
+from autosample_tf.dataset_folder import write_dataset
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.membership import NO_ITEM, BatchRows, PairSet
@@ -191,6 +192,19 @@ def test_splits_and_other_formats_are_refused(folder: Path, tmp_path: Path) -> N
 def test_a_folder_that_is_there_stays(table: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="a folder that is not there yet"):
         write_sharded(table, tmp_path, TableOptions())
+
+
+@pytest.mark.parametrize("option", ["most_positives", "num_shards"])
+def test_numbers_out_of_range_are_refused(table: str, option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="of at least 1; received 0"):
+        write_sharded(table, tmp_path / "shards", TableOptions(), **{option: 0})
+
+
+def test_sharded_data_can_be_converted(folder: Path, in_memory: Dataset, tmp_path: Path) -> None:
+    write_dataset(read_sharded(folder), tmp_path / "converted", source={})
+    converted = autosample_tf.load(tmp_path / "converted")
+    for split, pairs in in_memory.splits.items():
+        np.testing.assert_array_equal(converted.splits[split].keys, pairs.keys)
 
 
 def test_without_beam_the_extra_is_named(
