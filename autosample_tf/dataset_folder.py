@@ -125,7 +125,8 @@ def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
         "item_ids.npy": code_points(dataset.item_ids),
     }
     splits = dataset.splits | ({} if dataset.given is None else {"given": dataset.given})
-    for split, rows in splits.items():
+    for split, pairs in splits.items():
+        rows = pairs.in_memory()
         arrays[f"{split}.offsets.npy"] = rows.offsets
         arrays[f"{split}.items.npy"] = rows.items
     return arrays

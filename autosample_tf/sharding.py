@@ -97,10 +97,9 @@ def write_sharded(
         cannot be used.
     """
     request = _request(source, options, valid_fraction, seed)
-    if most_positives < 1:
-        raise expected(
-            "--most-positives of at least 1", received=most_positives, remedy="Raise it."
-        )
+    for flag, number in {"--most-positives": most_positives, "--shards": num_shards}.items():
+        if number is not None and number < 1:
+            raise expected(f"{flag} of at least 1", received=number, remedy="Raise it.")
     if folder.exists():
         raise expected("a folder that is not there yet", received=folder, remedy="Choose another.")
     with whole_folder(folder) as partial:

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from commands import ENVIRONMENT, Command, told_in_one_line
-from small_runs import LEAST, WHOLE, fingerprints
+from small_runs import LEAST, fingerprints
 
 import autosample_tf
 from autosample_tf import InputError, sharded, streaming, training
+from autosample_tf.dataset_folder import write_dataset
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.membership import NO_ITEM, BatchRows, PairSet
@@ -193,6 +194,19 @@ def test_a_folder_that_is_there_stays(table: str, tmp_path: Path) -> None:
         write_sharded(table, tmp_path, TableOptions())
 
 
+@pytest.mark.parametrize("option", ["most_positives", "num_shards"])
+def test_numbers_out_of_range_are_refused(table: str, option: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="of at least 1; received 0"):
+        write_sharded(table, tmp_path / "shards", TableOptions(), **{option: 0})
+
+
+def test_sharded_data_can_be_converted(folder: Path, in_memory: Dataset, tmp_path: Path) -> None:
+    write_dataset(read_sharded(folder), tmp_path / "converted", source={})
+    converted = autosample_tf.load(tmp_path / "converted")
+    for split, pairs in in_memory.splits.items():
+        np.testing.assert_array_equal(converted.splits[split].keys, pairs.keys)
+
+
 def test_without_beam_the_extra_is_named(
     table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,9 +377,10 @@ def test_every_sampler_works_on_streamed_pairs_or_says_that_it_does_not(folder: 
 
 
 def test_a_run_streams(folder: Path, tmp_path: Path) -> None:
-    """Searched, with a drop and a refit, evaluated, retrained and asked for lists."""
+    """Searched, refitted, evaluated, retrained and asked for lists."""
     run = tmp_path / "run"
-    metrics = training.search(str(folder), WHOLE, run_dir=run)
+    settings = dataclasses.replace(LEAST, samplers=("rns", "pns"), refit=True)
+    metrics = training.search(str(folder), settings, run_dir=run)
     found = training.evaluate(run)
     assert found == pytest.approx(metrics["test"], abs=1e-6)
     before = fingerprints(run)
@@ -379,7 +394,7 @@ def test_a_run_streams(folder: Path, tmp_path: Path) -> None:
 def test_the_model_learns_as_in_memory(folder: Path, in_memory: Dataset, tmp_path: Path) -> None:
     """Another order of the same pairs: both find what is to be found, far above chance."""
     settings = autosample_tf.Settings(
-        dim=8, samplers=("rns",), objective="uniform", search_epochs=15, retrain_epochs=1,
+        dim=8, samplers=("rns",), objective="uniform", search_epochs=10, retrain_epochs=0,
         batch_size=64, learning_rate=0.02, time_samplers=False,
     )  # fmt: skip
     valid = [
