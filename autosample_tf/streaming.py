@@ -1,8 +1,8 @@
 """The training batches of pairs that are streamed: a tf.data of sharded records.
 
 As `pipeline.training_batches`, but for the order, which comes about in windows of users: the
-files are read side by side in an order of the epoch's own, some thousand users' records at a
-time are mixed, and all pairs of such a window are permuted. A batch is a function of (seed,
+files are read side by side in an order of the epoch's own, and all pairs of some thousand users
+that are read one after another, a window, are permuted. A batch is a function of (seed,
 epoch, step) all the same: resumed runs see what one uninterrupted would have seen.
 """
 
@@ -65,11 +65,13 @@ def _windows(pairs: StreamedPairs, seed: tf.Tensor) -> tf.data.Dataset:
       Dictionaries: `place` [n] int32, whose pair each is among the window's users, `item` [n]
       int32, `users` [window] int32, and `positives` [window, most_positives] int32.
     """
-    order = tf.random.stateless_uniform([2], seed, minval=None, maxval=None, dtype=tf.int64)
-    files = tf.data.Dataset.from_tensor_slices(list(pairs.shards.paths))
-    files = files.shuffle(len(pairs.shards.paths), seed=order[0])
+    # `Dataset.shuffle` would take in the program's own tf.random.set_seed.
+    paths = tf.constant(list(pairs.shards.paths))
+    files = tf.data.Dataset.from_tensor_slices(
+        tf.random.experimental.stateless_shuffle(paths, seed)
+    )
     records = files.interleave(tf.data.TFRecordDataset, cycle_length=_FILES_AT_ONCE)
-    records = records.shuffle(_USERS_PER_WINDOW, seed=order[1]).batch(_USERS_PER_WINDOW)
+    records = records.batch(_USERS_PER_WINDOW)
 
     def window(number: tf.Tensor, some: tf.Tensor) -> dict[str, tf.Tensor]:
         held = parsed(some, pairs.splits)

@@ -31,13 +31,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read, and not found in the cache."""
-    seen, read_part = [], formats._read_part
+    seen, read_part = [], formats.read_part
 
     def noted(path: Path, options: TableOptions) -> object:
         seen.append(path.name)
         return read_part(path, options)
 
-    monkeypatch.setattr(formats, "_read_part", noted)
+    monkeypatch.setattr(formats, "read_part", noted)
     return seen
 
 

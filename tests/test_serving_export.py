@@ -307,7 +307,7 @@ class TestQuantization:
         assert exact["quantize"] is None
         assert exact["table_bytes"] - facts["table_bytes"] == 80 * (32 - bytes_a_row)
         trained = load_run(tiny_run)
-        pairs, seen = held_out(trained, "valid")
+        pairs, seen = held_out(trained.data, trained.settings, "valid")
         vectors = ask(folder, [Request("embed_item", {"item_id": trained.data.item_ids.tolist()})])
         tables = Representations.of(trained.model)
         served = tables.with_item_vectors(tf.constant(vectors[0]["embedding"], tf.float32))

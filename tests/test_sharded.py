@@ -282,6 +282,15 @@ def test_an_epoch_has_every_pair_once(folder: Path, in_memory: Dataset, split: s
     assert (batches[-1]["weight"] == 0).any()
 
 
+@pytest.mark.parametrize("own", [0, 7])
+def test_the_programs_own_seed_changes_nothing(folder: Path, own: int) -> None:
+    train = read_sharded(folder).train
+    before = epoch_of(train, 64)
+    tf.random.set_seed(own)
+    for one, two in zip(before, epoch_of(train, 64), strict=True):
+        np.testing.assert_array_equal(one["positive"], two["positive"])
+
+
 def test_batches_have_static_shapes(capped: ShardedDataset) -> None:
     spec = streamed_batches(capped.train, 32, seed=0).element_spec
     assert {name: tuple(each.shape) for name, each in spec.items()} == {
