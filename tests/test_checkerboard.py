@@ -78,6 +78,7 @@ def test_the_withheld_item_comes_first_for_everybody(kind: str, samplers: list[s
     np.testing.assert_array_equal(ranks_of(withheld, model, train), np.ones(40))
 
 
+@pytest.mark.slow
 def test_the_withheld_item_comes_first_under_ngcf_too() -> None:
     """Of its layers and dropout, whatever the sampler."""
     train, withheld = checkerboard(40, 200)
@@ -95,6 +96,7 @@ def leads_of(withheld: np.ndarray, model: MF, train: Interactions) -> np.ndarray
     return (scores[np.arange(len(withheld)), withheld] - best_disliked) / scores.std(axis=1)
 
 
+@pytest.mark.slow
 def test_on_a_small_board_a_hard_sampler_punishes_the_withheld_item() -> None:
     """Why hard samplers have to fail with 20 items, and it is not a fault of theirs.
 

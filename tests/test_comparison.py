@@ -86,6 +86,7 @@ def test_a_candidate_alone_is_the_run_that_search_makes_of_it(
     assert without_seconds(metrics) == without_seconds(stored)
 
 
+@pytest.mark.slow
 def test_a_comparison_goes_on_where_it_stopped(
     data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:

@@ -50,7 +50,10 @@ def assert_equal(plain: dict[str, np.ndarray], compiled: dict[str, np.ndarray]) 
         np.testing.assert_allclose(compiled[name], values, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind == "mf" else pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS],
+)
 def test_a_compiled_step_of_the_standard_set_is_the_step(kind: str) -> None:
     assert_equal(*(
         stepped(kind, list(STANDARD_SET), objective="validation", jit=jit) for jit in (False, True)
@@ -147,6 +150,7 @@ def test_costs_are_not_told_of_compiled_steps() -> None:
     assert sampler_costs(autosample, masked_and_padded_batch()) == {}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_jit_and_a_retraining_may_leave_it(small_data: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(LEAST, jit=True)
     autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")

@@ -102,6 +102,7 @@ def test_evaluation_is_float32(kind: str) -> None:
     np.testing.assert_array_equal(exact.scores, mixed.scores)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_precision_and_a_retraining_may_take_another(
     small_data: Path, tmp_path: Path
 ) -> None:
