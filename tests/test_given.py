@@ -116,6 +116,7 @@ def test_the_command_says_what_python_says(
     assert without_seconds(mine) == without_seconds(its)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_without_being_told_its_columns(
     rated: tuple[Path, list[Any]], ratings: Path, tmp_path: Path, command: Command
 ) -> None:

@@ -196,6 +196,7 @@ def test_an_export_ranks_so_too(observed: Observed, tmp_path: Path) -> None:
 # --- going on, and what is refused
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_result(observed: Observed, tmp_path: Path) -> None:
     run_dir, data = tmp_path / "run", str(observed.folder)
     with pytest.raises(Stopped):

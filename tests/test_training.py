@@ -117,6 +117,7 @@ def test_test_users_without_train_pairs_are_counted_in_the_metrics(peculiar: Obs
 # --- what is equal and what is not
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_result(small_data: Path, tmp_path: Path) -> None:
     """Without training: other initial values, other splits."""
     one, other = (
