@@ -59,10 +59,10 @@ def read(
     _check_options(files, options)
     if files.format == CONVERTED:
         return read_dataset(files.folder, name=name)
-    chosen = {name: str(value) for name, value in options.chosen().items()}
-    request = {**chosen, "seed": seed, "name": files.name}
     if files.format == SHARDED:
         return read_sharded(files.folder, name=name)
+    chosen = {name: str(value) for name, value in options.chosen().items()}
+    request = {**chosen, "seed": seed, "name": files.name}
     dataset = (
         cached(files.paths, request, lambda: _read(files, options, seed))
         if files.paths

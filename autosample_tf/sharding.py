@@ -38,7 +38,7 @@ from autosample_tf.sources import TABLE, find_files
 from autosample_tf.split_rules import parse_rule
 from autosample_tf.splits import FEWEST_PAIRS, Splits, hold_out
 from autosample_tf.table_options import TableOptions, refuse_options
-from autosample_tf.whole_files import whole_folder
+from autosample_tf.whole_files import taken, whole_folder
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -101,7 +101,7 @@ def write_sharded(
         if number is not None and number < 1:
             raise expected(f"{flag} of at least 1", received=number, remedy="Raise it.")
     if folder.exists():
-        raise expected("a folder that is not there yet", received=folder, remedy="Choose another.")
+        raise taken(folder)
     with whole_folder(folder) as partial:
         item_ids = _write_records(request, partial, num_shards, beam_options)
         write_summary(partial, Path(folder).name, item_ids, request, most_positives)

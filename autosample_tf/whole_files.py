@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autosample_tf.errors import expected
+from autosample_tf.errors import InputError, expected
 
 
 @contextmanager
@@ -38,9 +38,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         os.rename(partial, folder)
     except OSError as error:
         if folder.exists():
-            raise expected(
-                "a folder that is not there yet", received=folder, remedy="Choose another."
-            ) from error
+            raise taken(folder) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def taken(folder: Path) -> InputError:
+    """The refusal of a folder to write that is there already."""
+    return expected("a folder that is not there yet", received=folder, remedy="Choose another.")
