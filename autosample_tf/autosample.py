@@ -7,7 +7,7 @@ trainable logits. What the logits learn from is an objective, see `objectives`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -271,9 +271,41 @@ class AutoSample(tfrs.Model):
         batch = self.sample(inputs)
         return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
 
+    def make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
+        """As Keras', but that a loop over steps has its step traced once.
+
+        Keras' loop hands the last step's logs on, and has to trace a step to learn their shapes
+        before it traces it as the loop's body. Here they are read when the loop is done.
+        """
+        is_made = self.train_function is not None and not force
+        if is_made or self.run_eagerly or not self._takes_several_steps():
+            return super().make_train_function(force)
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def several_steps(iterator: Any) -> dict[str, tf.Tensor]:
+            def one_step(done: tf.Tensor) -> tf.Tensor:
+                self.distribute_strategy.run(self._train_on, args=(next(iterator),))
+                self._train_counter.assign_add(1)
+                return done + 1
+
+            steps = tf.cast(self._steps_per_execution, tf.int64)
+            tf.while_loop(lambda done: done < steps, one_step, [tf.constant(0, tf.int64)])
+            return self._logs()
+
+        self.train_function = self.train_tf_function = several_steps
+        return several_steps
+
+    def _takes_several_steps(self) -> bool:
+        """Whether Keras calls the graph once for several steps."""
+        return self._steps_per_execution is not None and self._steps_per_execution.numpy() > 1
+
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
+        self._train_on(data)
+        return self._logs()
+
+    def _train_on(self, data: dict[str, tf.Tensor]) -> None:
         if isinstance(self.model, Featured):
             self.model.renew_cache(self.optimizer.iterations)
         data = self._examples(data)
@@ -281,7 +313,7 @@ class AutoSample(tfrs.Model):
         for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
             sampler.update(told.context, negatives)
         self._observe(told, data)
-        return self._record(loss, per_sampler, data["weight"])
+        self._record(loss, per_sampler, data["weight"])
 
     def _examples(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """A batch as `pipeline.training_batches` makes them, of whatever `fit` is given."""
@@ -448,13 +480,16 @@ class AutoSample(tfrs.Model):
 
     def _record(
         self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    ) -> None:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         means = mean_over_batch(per_sampler, example_weight[:, None]) * replicas
         self.loss_mean.update_state(loss * replicas)
         self.sampler_loss_means.update_state(
             tf.scatter_nd(tf.constant(self._active)[:, None], means, tf.shape(self.logits))
         )
+
+    def _logs(self) -> dict[str, tf.Tensor]:
+        """What callbacks are told: means since the epoch began, and the mixture."""
         # Unstacked, not indexed: one operation instead of one a sampler, in every step.
         losses_so_far = tf.unstack(self.sampler_loss_means.result())
         weights = tf.unstack(self._mixture_weights())

@@ -67,7 +67,7 @@ def steps(strategy: tf.distribute.Strategy, kind: str, objective: str) -> dict[s
             logits_optimizer=sgd(0.5, jit_compile=False),
             sampler_optimizer=sgd(0.5, jit_compile=False),
         )
-        autosample.compile(sgd(0.5, jit_compile=False))
+        autosample.compile(sgd(0.5, jit_compile=False), steps_per_execution=2)
     own = samplers_variables(autosample)
     begin = [flat([variable]) for variable in own]
     batches = training_batches(toy_train(), 8, seed=0)
