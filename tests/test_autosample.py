@@ -260,7 +260,7 @@ def two_replicas() -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-CASES = ["mf/joint", "mf/validation", "lightgcn/joint"]
+CASES = ["mf/joint", "mf/validation", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax"]
 
 
 @pytest.mark.parametrize("name", CASES)
