@@ -87,6 +87,8 @@ class AutoSample(tfrs.Model):
       InputError: for an unknown name or a setting out of range.
     """
 
+    train_function: Any  # Keras', None before it is made
+
     def __init__(
         self,
         model: Recommender | tf.keras.layers.Layer,
@@ -478,9 +480,7 @@ class AutoSample(tfrs.Model):
             temperature=self.temperature,
         )
 
-    def _record(
-        self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor
-    ) -> None:
+    def _record(self, loss: tf.Tensor, per_sampler: tf.Tensor, example_weight: tf.Tensor) -> None:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         means = mean_over_batch(per_sampler, example_weight[:, None]) * replicas
         self.loss_mean.update_state(loss * replicas)

@@ -26,7 +26,7 @@ from autosample_tf.callbacks import (
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset, Pairs
 from autosample_tf.models import Recommender, build_model
-from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.optimizers import FusedAdam, RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.refusal import named_refusals
 from autosample_tf.runs import History, Run
@@ -211,7 +211,7 @@ def build(settings: Settings, pairs: Pairs) -> Recommender:
 def make_optimizer(settings: Settings) -> tf.keras.optimizers.Optimizer:
     """The settings' optimizer of the model."""
     if settings.optimizer == "adam":
-        return tf.keras.optimizers.Adam(settings.learning_rate, jit_compile=False)
+        return FusedAdam(settings.learning_rate, jit_compile=False)
     return RowSparseAdam(settings.learning_rate)
 
 

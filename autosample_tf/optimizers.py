@@ -1,4 +1,6 @@
-"""Row-sparse Adam: only the rows that a step touches are moved.
+"""Two Adams: one moves only the rows that a step touches, one all rows in a single pass.
+
+Row-sparse Adam, for models whose step reads some rows:
 
 Adam (Kingma & Ba, ICLR 2015, algorithm 1) with a sparse gradient's untouched rows left
 wholly alone: their moments do not decay and they do not drift, as in LazyAdam. Bias is
@@ -95,3 +97,31 @@ class RowSparseAdam(tf.keras.optimizers.Optimizer):
         if isinstance(rate, dict):
             rate = tf.keras.optimizers.schedules.deserialize(rate, custom_objects=custom_objects)
         return cls(**{**{key: config[key] for key in own}, "learning_rate": rate})
+
+
+class FusedAdam(tf.keras.optimizers.Adam):
+    """Keras' Adam by TensorFlow's one kernel, for gradients that reach every row.
+
+    Keras' own update is some ten operations, each of them a pass over the whole table.
+    """
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
+            super().update_step(gradient, variable)
+            return
+        place = self._index_dict[self._var_key(variable)]
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        beta_1, beta_2 = tf.constant(self.beta_1, dtype), tf.constant(self.beta_2, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].handle,
+            v=self._velocities[place].handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(self.learning_rate, dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, dtype),
+            grad=gradient,
+        )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.optimizers import FusedAdam, RowSparseAdam
 
 ROWS, DIM = 6, 3
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -170,6 +170,50 @@ def test_where_every_row_is_touched_it_is_adam_as_keras_has_it(sparse: bool) -> 
         optimizer.apply_gradients([(slices if sparse else tf.constant(values), ours)])
         keras.apply_gradients([(tf.constant(values), theirs)])
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_the_fused_adam_is_keras_adam(in_graph: bool, amsgrad: bool) -> None:
+    ours, theirs = (tf.Variable(start_table(np.float32)) for _ in range(2))
+    schedule = tf.keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
+    fused, keras = (
+        own(schedule, epsilon=1e-3, amsgrad=amsgrad, jit_compile=False)
+        for own in (FusedAdam, tf.keras.optimizers.Adam)
+    )
+    fused.build([ours])
+    keras.build([theirs])
+
+    def step(values: tf.Tensor) -> None:
+        fused.apply_gradients([(values, ours)])
+        keras.apply_gradients([(values, theirs)])
+
+    taken = tf.function(step) if in_graph else step
+    rng = np.random.default_rng(7)
+    for _ in range(6):
+        taken(tf.constant(rng.normal(size=(ROWS, DIM)).astype(np.float32)))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(ours.numpy() - start_table(np.float32)).min() > 1e-3
+    for one, other in zip(fused.variables, keras.variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_the_fused_adam_takes_sparse_gradients_as_keras_adam_does() -> None:
+    ours, theirs = (tf.Variable(start_table(np.float32)) for _ in range(2))
+    for variable, own in ((ours, FusedAdam), (theirs, tf.keras.optimizers.Adam)):
+        optimizer = own(0.1, jit_compile=False)
+        for gradient in some_gradients([[0, 1, 1], [2, 1]]):
+            rows, values = gradient
+            slices = as_slices((rows, values.astype(np.float32)), np.float32)
+            optimizer.apply_gradients([(slices, variable)])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_the_fused_adam_comes_back_from_its_config() -> None:
+    config = FusedAdam(0.03, beta_1=0.8, jit_compile=False).get_config()
+    again = FusedAdam.from_config(config)
+    assert type(again) is FusedAdam
+    assert again.get_config() == config
 
 
 def test_epsilon_is_added_after_the_correction_of_bias() -> None:
@@ -350,13 +394,13 @@ import tensorflow as tf
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf import optimizers
 
 given = json.load(sys.stdin)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 with strategy.scope():
     table = tf.Variable(np.array(given["start"]))
-    optimizer = RowSparseAdam(given["rate"])
+    optimizer = getattr(optimizers, given["optimizer"])(given["rate"], epsilon=1e-8)
 
 
 @tf.function
@@ -364,7 +408,8 @@ def step(rows, values):
     def replica():
         which = tf.distribute.get_replica_context().replica_id_in_sync_group
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.gather(table, rows[which]) * values[which])
+            read = table if given["optimizer"] == "RowSparseAdam" else 1.0 * table  # all rows
+            loss = tf.reduce_sum(tf.gather(read, rows[which]) * values[which])
         optimizer.apply_gradients([(tape.gradient(loss, table), table)])
 
     strategy.run(replica)
@@ -377,14 +422,22 @@ json.dump({"tables": tables, "steps": int(optimizer.iterations.numpy())}, sys.st
 """
 
 
-def test_two_replicas_take_the_step_of_their_summed_gradients() -> None:
+@pytest.mark.parametrize("optimizer", ["FusedAdam", "RowSparseAdam"])
+def test_two_replicas_take_the_step_of_their_summed_gradients(optimizer: str) -> None:
     # Per step and replica two rows, with rows in common within and across the replicas.
     rows_of_steps = [[[0, 1], [1, 2]], [[3, 3], [3, 0]], [[1, 5], [5, 1]]]
     values = np.random.default_rng(6).normal(size=(3, 2, 2, DIM))
     oracle = NumpyAdam(start_table(), lambda step: RATE)
     for rows, value in zip(rows_of_steps, values, strict=True):
-        oracle.apply_sparse((np.ravel(rows).tolist(), value.reshape(4, DIM)))
+        touched, values_of_rows = np.ravel(rows).tolist(), value.reshape(4, DIM)
+        if optimizer == "RowSparseAdam":
+            oracle.apply_sparse((touched, values_of_rows))
+        else:
+            dense = np.zeros((ROWS, DIM))
+            np.add.at(dense, touched, values_of_rows)
+            oracle.apply(dense, list(range(ROWS)))
     given = {
+        "optimizer": optimizer,
         "start": start_table().tolist(),
         "rate": RATE,
         "steps": list(zip(rows_of_steps, values.tolist(), strict=True)),
@@ -401,5 +454,7 @@ def test_two_replicas_take_the_step_of_their_summed_gradients() -> None:
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["steps"] == 3
     assert len(result["tables"]) == 2
+    # Keras' Adam, and so the fused one, adds epsilon before it corrects the bias.
+    tolerance = 1e-10 if optimizer == "RowSparseAdam" else 1e-4
     for table in result["tables"]:
-        np.testing.assert_allclose(table, oracle.table, rtol=1e-10)
+        np.testing.assert_allclose(table, oracle.table, rtol=tolerance)

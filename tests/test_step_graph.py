@@ -26,15 +26,15 @@ from test_autosample import build, masked_and_padded_batch
 from worlds import small_specs, toy_held_out
 
 from autosample_tf.models import MODELS
-from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.optimizers import FusedAdam, RowSparseAdam
 from autosample_tf.settings import STANDARD_SET
 
 CALLS = {"PartitionedCall", "StatefulPartitionedCall", "If", "StatelessIf", "While", "Case"}
 OPTIMIZERS = {
     "neumf": RowSparseAdam,
     "mf": RowSparseAdam,
-    "lightgcn": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
-    "ngcf": functools.partial(tf.keras.optimizers.Adam, jit_compile=False),
+    "lightgcn": functools.partial(FusedAdam, jit_compile=False),
+    "ngcf": functools.partial(FusedAdam, jit_compile=False),
 }
 # What a compiled step still waits for: whether to take one of two branches, a look at the
 # negatives and aobpr's new orders, each in one step of many.

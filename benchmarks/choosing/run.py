@@ -32,6 +32,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "retrained from scratch": {"init": "scratch"},
     "retrained from the warm-up": {"init": "rewind"},
     "instance mixing": {"mixing": "instance"},
+    "temperature 0.3": {"temperature": 0.3},
+    "temperature 0.3 threshold 0.02": {"temperature": 0.3, "drop_threshold": 0.02},
+    "temperature 1": {"temperature": 1.0},
 }
 RUNS = Path("~/.cache/autosample-tf/choosing")
 
