@@ -37,6 +37,42 @@ def normalized_adjacency(interactions: Interactions) -> tuple[np.ndarray, np.nda
     return np.stack([rows, columns], axis=1), np.concatenate([values, values[by_item]])
 
 
+def reordered(
+    indices: np.ndarray, values: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A square matrix' non-zeros, in row-major order, with rows and columns in another order."""
+    places = np.argsort(order)[indices]
+    by_row = np.argsort(places[:, 0] * len(order) + places[:, 1])
+    return places[by_row], values[by_row]
+
+
+class Reordering:
+    """Rows put into an order; the gradient puts them back, which is no scatter.
+
+    Args:
+      order: [rows], the rows as they are to follow each other; None: as they are.
+    """
+
+    def __init__(self, order: np.ndarray | None):
+        self._order = None if order is None else tf.constant(order, tf.int64)
+        self._places = None if order is None else tf.constant(np.argsort(order), tf.int64)
+
+    def places(self, rows: tf.Tensor) -> tf.Tensor:
+        """Where these rows stand in the order."""
+        return rows if self._places is None else tf.gather(self._places, rows)
+
+    def apply(self, dense: tf.Tensor) -> tf.Tensor:
+        """[rows, dim] in the order."""
+        if self._order is None:
+            return dense
+
+        @tf.custom_gradient
+        def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+            return tf.gather(x, self._order), lambda upstream: tf.gather(upstream, self._places)
+
+        return permuted(dense)
+
+
 class SymmetricProduct:
     """Products with one symmetric sparse matrix; the gradient is the same product."""
 

@@ -1,6 +1,7 @@
 """What the models over the user-item graph share: two tables as layer 0, and their config.
 
-Users come first among the graph's nodes, then items. L2 falls on layer 0 only.
+Users come first among the graph's nodes, then items; within a propagation they stand in the order
+of `node_order`, tables and ids know nothing of it. L2 falls on layer 0 only.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.graph import SymmetricProduct, normalized_adjacency
+from autosample_tf.graph import Reordering, SymmetricProduct, normalized_adjacency, reordered
 from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import half_squared_norm
 from autosample_tf.models.mf import MF
+from autosample_tf.node_order import node_order
 
 
 class GraphModel(MF):
@@ -55,11 +57,24 @@ class GraphModel(MF):
         self.num_layers, self.width = layers, dim
         self._interactions = interactions
         self.num_nodes = interactions.num_users + interactions.num_items
-        self._product = SymmetricProduct(*normalized_adjacency(interactions), self.num_nodes)
+        indices, values = normalized_adjacency(interactions)
+        order = node_order(indices, values, (interactions.num_users, interactions.num_items))
+        if order is not None:
+            indices, values = reordered(indices, values, order)
+        self._product = SymmetricProduct(indices, values, self.num_nodes)
+        self._reordering = Reordering(order)
 
     def layer_0(self) -> tf.Tensor:
-        """[num_users + num_items, width]."""
-        return tf.concat([self.user_table, self.item_table], axis=0)
+        """[num_users + num_items, width], in the graph's order."""
+        return self._reordering.apply(tf.concat([self.user_table, self.item_table], axis=0))
+
+    def user_places(self, ids: tf.Tensor) -> tf.Tensor:
+        """The users' rows of a layer."""
+        return self._reordering.places(ids)
+
+    def item_places(self, ids: tf.Tensor) -> tf.Tensor:
+        """The items' rows of a layer."""
+        return self._reordering.places(ids + self.num_users)
 
     def user_penalty(self, ids: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
         return half_squared_norm(tf.gather(self.user_table, ids))

@@ -7,11 +7,25 @@ the layers' plain mean, alpha_l = 1 / (L + 1). L2 falls on E^(0) only.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
+from autosample_tf.models.contract import State
 from autosample_tf.models.graph_model import GraphModel
-from autosample_tf.models.mf import Tables
 from autosample_tf.randomness import Draws
+
+
+class Smoothed(NamedTuple):
+    """What a propagation gives, [num_users + num_items, dim] each, in the graph's order.
+
+    Attributes:
+      mean: the representations.
+      layers: from layer 0 on.
+    """
+
+    mean: tf.Tensor
+    layers: tuple[tf.Tensor, ...]
 
 
 class LightGCN(GraphModel):
@@ -26,22 +40,31 @@ class LightGCN(GraphModel):
       dtype: as of `MF`; the propagation is float32 under every policy.
     """
 
-    def propagate(self, draws: Draws | None = None) -> Tables:
+    def propagate(self, draws: Draws | None = None) -> State:
         layers = [self.layer_0()]
         adjacency = self._product.handle()
         for _ in range(self.num_layers):
             layers.append(self._product(adjacency, layers[-1]))
-        mean = tf.add_n(layers) / len(layers)
-        return Tables(mean[: self.num_users], mean[self.num_users :], tuple(layers))
+        return Smoothed(tf.add_n(layers) / len(layers), tuple(layers))
 
-    def user_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
-        return tf.stack([tf.gather(layer, ids) for layer in state.layers], axis=-2)
+    def users(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather(state.mean, self.user_places(ids))
 
-    def item_layers(self, state: Tables, ids: tf.Tensor) -> tf.Tensor:
-        return self.user_layers(state, ids + self.num_users)
+    def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return tf.gather(state.mean, self.item_places(ids))
+
+    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return _rows_of_layers(state, self.user_places(ids))
+
+    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return _rows_of_layers(state, self.item_places(ids))
 
     def combine(self, layers: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(layers, axis=-2)
 
     def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
         return tf.expand_dims(users, -2)
+
+
+def _rows_of_layers(state: Smoothed, places: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.gather(layer, places) for layer in state.layers], axis=-2)

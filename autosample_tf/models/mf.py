@@ -16,12 +16,10 @@ class Tables(NamedTuple):
     Attributes:
       users: [num_users, dim], a variable or a tensor.
       items: [num_items, dim].
-      layers: on graph models each layer's [num_users + num_items, dim], else none.
     """
 
     users: tf.Tensor
     items: tf.Tensor
-    layers: tuple[tf.Tensor, ...] = ()
 
 
 class MF(DotProduct, tf.keras.Model):

@@ -107,12 +107,10 @@ class NGCF(GraphModel):
         return self.combine(self.item_layers(state, ids))
 
     def user_layers(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
-        # Scaled after the look-up: a step reads few of the nodes.
-        first, *others = (tf.gather(layer, ids) for layer in state)
-        return tf.stack([first, *(tf.math.l2_normalize(x, axis=-1) for x in others)], axis=-2)
+        return _rows_of_layers(state, self.user_places(ids))
 
     def item_layers(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
-        return self.user_layers(state, ids + self.num_users)
+        return _rows_of_layers(state, self.item_places(ids))
 
     def combine(self, layers: tf.Tensor) -> tf.Tensor:
         return tf.reshape(layers, [*layers.shape[:-2], self.dim])
@@ -123,6 +121,12 @@ class NGCF(GraphModel):
     def get_config(self) -> dict[str, Any]:
         dropout = {"node_dropout": self.node_dropout, "message_dropout": self.message_dropout}
         return {**super().get_config(), **dropout}
+
+
+def _rows_of_layers(state: tuple[tf.Tensor, ...], places: tf.Tensor) -> tf.Tensor:
+    # Scaled after the look-up: a step reads few of the nodes.
+    first, *others = (tf.gather(layer, places) for layer in state)
+    return tf.stack([first, *(tf.math.l2_normalize(x, axis=-1) for x in others)], axis=-2)
 
 
 def dropout(

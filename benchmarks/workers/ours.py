@@ -158,7 +158,9 @@ class SaveEpoch(tf.keras.callbacks.Callback):
 def write_vectors(model: Recommender, path: Path) -> None:
     """Writes the users' and the items' vectors."""
     state = model.propagate()
-    np.savez(path, users=state.users.numpy(), items=state.items.numpy())
+    users = model.users(state, np.arange(model.num_users))
+    items = model.items(state, np.arange(model.num_items))
+    np.savez(path, users=users.numpy(), items=items.numpy())
 
 
 def read_pairs(folder: Path) -> Dataset:
