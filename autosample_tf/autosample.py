@@ -490,7 +490,7 @@ class AutoSample(tfrs.Model):
 
     def _logs(self) -> dict[str, tf.Tensor]:
         """What callbacks are told: means since the epoch began, and the mixture."""
-        # Unstacked, not indexed: one operation instead of one a sampler, in every step.
+        # Unstacked, not indexed: one operation instead of one a sampler.
         losses_so_far = tf.unstack(self.sampler_loss_means.result())
         weights = tf.unstack(self._mixture_weights())
         logs = {"loss": self.loss_mean.result()}

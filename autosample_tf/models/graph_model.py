@@ -14,7 +14,7 @@ import tensorflow as tf
 from autosample_tf.errors import expected
 from autosample_tf.graph import Reordering, SymmetricProduct, normalized_adjacency, reordered
 from autosample_tf.interactions import Interactions
-from autosample_tf.models.contract import half_squared_norm
+from autosample_tf.models.contract import State, half_squared_norm
 from autosample_tf.models.mf import MF
 from autosample_tf.node_order import node_order
 
@@ -67,6 +67,16 @@ class GraphModel(MF):
     def layer_0(self) -> tf.Tensor:
         """[num_users + num_items, width], in the graph's order."""
         return self._reordering.apply(tf.concat([self.user_table, self.item_table], axis=0))
+
+    def rows_of_layers(self, state: State, places: tf.Tensor) -> tf.Tensor:
+        """Representations layer by layer, [..., layers, width], of nodes by their places."""
+        raise NotImplementedError
+
+    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return self.rows_of_layers(state, self.user_places(ids))
+
+    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
+        return self.rows_of_layers(state, self.item_places(ids))
 
     def user_places(self, ids: tf.Tensor) -> tf.Tensor:
         """The users' rows of a layer."""

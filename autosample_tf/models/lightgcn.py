@@ -53,18 +53,11 @@ class LightGCN(GraphModel):
     def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(state.mean, self.item_places(ids))
 
-    def user_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
-        return _rows_of_layers(state, self.user_places(ids))
-
-    def item_layers(self, state: State, ids: tf.Tensor) -> tf.Tensor:
-        return _rows_of_layers(state, self.item_places(ids))
+    def rows_of_layers(self, state: State, places: tf.Tensor) -> tf.Tensor:
+        return tf.stack([tf.gather(layer, places) for layer in state.layers], axis=-2)
 
     def combine(self, layers: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(layers, axis=-2)
 
     def layer_queries(self, users: tf.Tensor) -> tf.Tensor:
         return tf.expand_dims(users, -2)
-
-
-def _rows_of_layers(state: Smoothed, places: tf.Tensor) -> tf.Tensor:
-    return tf.stack([tf.gather(layer, places) for layer in state.layers], axis=-2)

@@ -106,11 +106,10 @@ class NGCF(GraphModel):
     def items(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
         return self.combine(self.item_layers(state, ids))
 
-    def user_layers(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
-        return _rows_of_layers(state, self.user_places(ids))
-
-    def item_layers(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
-        return _rows_of_layers(state, self.item_places(ids))
+    def rows_of_layers(self, state: State, places: tf.Tensor) -> tf.Tensor:
+        # Scaled after the look-up: a step reads few of the nodes.
+        first, *others = (tf.gather(layer, places) for layer in state)
+        return tf.stack([first, *(tf.math.l2_normalize(x, axis=-1) for x in others)], axis=-2)
 
     def combine(self, layers: tf.Tensor) -> tf.Tensor:
         return tf.reshape(layers, [*layers.shape[:-2], self.dim])
@@ -121,12 +120,6 @@ class NGCF(GraphModel):
     def get_config(self) -> dict[str, Any]:
         dropout = {"node_dropout": self.node_dropout, "message_dropout": self.message_dropout}
         return {**super().get_config(), **dropout}
-
-
-def _rows_of_layers(state: tuple[tf.Tensor, ...], places: tf.Tensor) -> tf.Tensor:
-    # Scaled after the look-up: a step reads few of the nodes.
-    first, *others = (tf.gather(layer, places) for layer in state)
-    return tf.stack([first, *(tf.math.l2_normalize(x, axis=-1) for x in others)], axis=-2)
 
 
 def dropout(
