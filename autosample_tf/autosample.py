@@ -8,7 +8,7 @@ trainable logits. What the logits learn from is an objective, see `objectives`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.losses import InBatchSoftmax, build_loss
 from autosample_tf.membership import BatchRows, PairSet
 from autosample_tf.models import Recommender
-from autosample_tf.models.contract import Featured, State, is_dot_product, layer_width
+from autosample_tf.models.contract import Featured, Prepared, State, is_dot_product, layer_width
 from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
@@ -291,11 +291,18 @@ class AutoSample(tfrs.Model):
                 return done + 1
 
             steps = tf.cast(self._steps_per_execution, tf.int64)
-            tf.while_loop(lambda done: done < steps, one_step, [tf.constant(0, tf.int64)])
+            with self._prepared():
+                tf.while_loop(lambda done: done < steps, one_step, [tf.constant(0, tf.int64)])
             return self._logs()
 
         self.train_function = self.train_tf_function = several_steps
         return several_steps
+
+    def _prepared(self) -> AbstractContextManager[None]:
+        """Of the model, if it can be and there is one device that all steps are on."""
+        if self.distribute_strategy.num_replicas_in_sync == 1 and isinstance(self.model, Prepared):
+            return self.model.prepared()
+        return nullcontext()
 
     def _takes_several_steps(self) -> bool:
         """Whether Keras calls the graph once for several steps."""

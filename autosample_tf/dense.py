@@ -50,7 +50,8 @@ def watched(tape: tf.GradientTape, state: State) -> State:
         if isinstance(leaf, tf.Variable):
             return leaf
         leaf = tf.identity(leaf)  # under XLA the argument that stands for the outer tensor
-        tape.watch(leaf)
+        if leaf.dtype.is_floating:
+            tape.watch(leaf)
         return leaf
 
     return tf.nest.map_structure(source, state)

@@ -8,7 +8,8 @@ not run under XLA, and its handle cannot go into a SavedModel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import tensorflow as tf
@@ -80,12 +81,24 @@ class SymmetricProduct:
         self._indices = tf.constant(indices)
         self._values = tf.constant(values)
         self._shape = tf.constant([size, size], tf.int64)
+        self._shared: tf.Tensor | None = None
 
     def handle(self) -> tf.Tensor:
-        """The CSR matrix: made once a step (a few ms) and shared by all its products."""
+        """The CSR matrix, made here (some ms) unless `shared` has made it; for all products."""
+        if self._shared is not None:
+            return self._shared
         return tf.raw_ops.SparseTensorToCSRSparseMatrix(
             indices=self._indices, values=self._values, dense_shape=self._shape
         )
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """While it lasts, every `handle` of this graph, of its loops' bodies too, is one."""
+        self._shared = self.handle()
+        try:
+            yield
+        finally:
+            self._shared = None
 
     def __call__(self, handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
         """The matrix behind `handle` times `dense` [size, dim]: [size, dim]."""

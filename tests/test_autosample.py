@@ -30,6 +30,7 @@ from worlds import (
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.optimizers import RowSparseAdam
+from autosample_tf.pipeline import training_batches
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
 
 MODELS = ["mf", "lightgcn", "ngcf"]
@@ -242,6 +243,21 @@ def ops_of_a_step(autosample: AutoSample) -> set[str]:
     graph = tf.function(autosample.train_step).get_concrete_function(batch).graph.as_graph_def()
     inner = [node for function in graph.library.function for node in function.node_def]
     return {node.op for node in [*graph.node, *inner]}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_steps_of_one_call_are_the_same_one_by_one(kind: str) -> None:
+    came_to = []
+    for steps in (1, 3):
+        autosample = build(kind, ["rns", "dns:pool=6"])
+        autosample.compile(sgd(), steps_per_execution=steps)
+        batches = training_batches(toy_train(), 4, seed=0)
+        logs = autosample.fit(batches, steps_per_epoch=3, verbose=0).history
+        came_to.append((parameters(autosample.model), logs["loss"]))
+    (one_by_one, of_one), (in_one_call, of_several) = came_to
+    assert np.abs(one_by_one - parameters(toy_model(kind))).max() > 1e-3
+    np.testing.assert_allclose(in_one_call, one_by_one, atol=1e-6)
+    assert of_several == pytest.approx(of_one, abs=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,35 @@ def test_the_gradient_passes_through_layers_that_share_a_handle() -> None:
     np.testing.assert_allclose(tape.gradient(loss, x), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("in_a_loop", [False, True])
+def test_while_it_is_shared_a_graph_makes_the_matrix_once(in_a_loop: bool) -> None:
+    product, x = build_product(toy_interactions()), tf.constant(some_dense())
+
+    @tf.function(autograph=False)
+    def third_power() -> tf.Tensor:
+        def once_more(done: int, x: tf.Tensor) -> tuple[int, tf.Tensor]:
+            return done + 1, product(product.handle(), x)
+
+        with product.shared():
+            if in_a_loop:
+                return tf.while_loop(lambda done, _: done < 3, once_more, [0, x])[1]
+            return once_more(0, once_more(0, once_more(0, x)[1])[1])[1]
+
+    made = [op for op in every_operation(third_power) if op.type == "SparseTensorToCSRSparseMatrix"]
+    assert len(made) == 1
+    dense = dense_adjacency(toy_interactions())
+    np.testing.assert_allclose(third_power(), dense @ dense @ dense @ x, atol=1e-5)
+    assert product.handle() is not made[0].outputs[0]  # later ones make their own again
+
+
+def every_operation(function: tf.types.experimental.PolymorphicFunction) -> list[tf.Operation]:
+    """Those of its graph, and of the graphs of its loops."""
+    graph = function.get_concrete_function().graph
+    loops = [op for op in graph.get_operations() if "While" in op.type]
+    bodies = [graph._get_function(op.get_attr("body").name).graph for op in loops]
+    return [op for each in (graph, *bodies) for op in each.get_operations()]
+
+
 def test_any_symmetric_matrix_will_do() -> None:
     matrix = np.array([[2.0, 0.0, -1.0], [0.0, 0.0, 3.0], [-1.0, 3.0, 0.5]], np.float32)
     indices = np.argwhere(matrix)

@@ -17,7 +17,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.fitting import build as build_of
 from autosample_tf.models import NGCF
 from autosample_tf.models.contract import Layered, layer_width
-from autosample_tf.models.ngcf import dropout
+from autosample_tf.models.ngcf import left_out, without
 from autosample_tf.randomness import Draws
 from autosample_tf.settings import Settings
 
@@ -33,27 +33,35 @@ def kernels_of(model: NGCF) -> list[tuple[np.ndarray, np.ndarray]]:
     return [tuple(kernel.numpy().astype(float) for kernel in pair) for pair in pairs]
 
 
+def representations(model: NGCF, draws: Draws | None = None) -> np.ndarray:
+    """Of users, then items: [nodes, dim]."""
+    state = model.propagate(draws)
+    users, items = tf.range(NUM_USERS), tf.range(NUM_ITEMS)
+    return np.concatenate([model.users(state, users), model.items(state, items)])
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_ngcf_is_its_layers_side_by_side(layers: int) -> None:
     model = NGCF(toy_train(), layers=layers, dim=4, init_scale=0.7)
     by_hand = bi_interactions(toy_train(), kernels_of(model))(parameters(model))
     expected = side_by_side(by_hand.transpose(1, 0, 2))  # [nodes, (layers + 1) * 4]
-    state = model.propagate()
-    found = [model.users(state, tf.range(NUM_USERS)), model.items(state, tf.range(NUM_ITEMS))]
-    assert found[0].shape == (NUM_USERS, model.dim)
-    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
+    assert expected.shape == (NODES, model.dim)
+    np.testing.assert_allclose(representations(model), expected, atol=1e-6)
 
 
 def test_one_layer_by_hand() -> None:
-    """One user with one item, vectors 1 and 2: A swaps them. The user's layer is
-    (2 + 1) 0.5 + (2 * 1) 0.25 = 2, the item's 1.5 + 0.5; negated, a fifth of it is left."""
-    model = NGCF(from_dense(np.array([[True]])), layers=1, dim=1)
-    model.user_table.assign([[1.0]])
-    model.item_table.assign([[2.0]])
-    for sign, expected in ((1, 2.0), (-1, -0.4)):
-        model.sum_kernels[0].assign([[sign * 0.5]])
-        model.product_kernels[0].assign([[sign * 0.25]])
-        np.testing.assert_allclose(model.propagate()[1], [[expected], [expected]], rtol=1e-6)
+    """One user with one item, vectors (1, 0) and (2, 0): A swaps them. With W_1 = (1.5, -5; 0, 0)
+    and W_2 = (0, -2.5; 0, 0) the layer of both is (3 * 1.5, 3 * -5 + 2 * -2.5) = (4.5, -20); of
+    what is below 0 a fifth is left, -4; and (4.5, -4) is scaled to length 1."""
+    model = NGCF(from_dense(np.array([[True]])), layers=1, dim=2)
+    model.user_table.assign([[1.0, 0.0]])
+    model.item_table.assign([[2.0, 0.0]])
+    model.sum_kernels[0].assign([[1.5, -5.0], [0.0, 0.0]])
+    model.product_kernels[0].assign([[0.0, -2.5], [0.0, 0.0]])
+    state, one = model.propagate(), tf.constant([0])
+    layer = np.array([4.5, -4.0]) / np.hypot(4.5, 4.0)
+    np.testing.assert_allclose(model.users(state, one), [[1.0, 0.0, *layer]], rtol=1e-6)
+    np.testing.assert_allclose(model.items(state, one), [[2.0, 0.0, *layer]], rtol=1e-6)
 
 
 def test_layers_combine_to_representations_and_are_as_wide_as_their_width() -> None:
@@ -69,50 +77,71 @@ def test_layers_combine_to_representations_and_are_as_wide_as_their_width() -> N
 # --- dropout
 
 
+def kept(
+    shape: list[int], share: float, draws: Draws | None, stream: str = "a", width: int = 40
+) -> np.ndarray:
+    """What is left of ones."""
+    ones = tf.ones([shape[0], width])
+    return without(left_out(shape, share, draws, stream), ones, share).numpy()
+
+
 def test_dropout_leaves_out_its_share_and_keeps_the_mean() -> None:
-    values = tf.ones([500, 40])
-    kept = dropout(values, 0.3, draws_of(), "a stream").numpy()
-    assert set(np.unique(kept)) == {np.float32(0), np.float32(1 / 0.7)}
+    entries = kept([500, 40], 0.3, draws_of())
+    assert set(np.unique(entries)) == {np.float32(0), np.float32(1 / 0.7)}
     # of 20,000 entries: 5 standard errors of the share
-    assert (kept == 0).mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.3 * 0.7 / 20_000))
-    rows = dropout(values, 0.3, draws_of(), "a stream", whole_rows=True).numpy()
+    assert (entries == 0).mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.3 * 0.7 / 20_000))
+    rows = kept([500, 1], 0.3, draws_of())
     assert (rows == rows[:, :1]).all()
     assert (rows[:, 0] == 0).mean() == pytest.approx(0.3, abs=5 * np.sqrt(0.3 * 0.7 / 500))
 
 
 def test_what_drops_out_is_a_function_of_seed_step_and_stream() -> None:
-    def kept(draws: Draws, stream: str) -> np.ndarray:
-        return dropout(tf.ones([50, 8]), 0.5, draws, stream).numpy()
+    def of(draws: Draws, stream: str) -> np.ndarray:
+        return kept([50, 40], 0.5, draws, stream)
 
-    np.testing.assert_array_equal(kept(draws_of(), "a"), kept(draws_of(), "a"))
+    np.testing.assert_array_equal(of(draws_of(), "a"), of(draws_of(), "a"))
     for other in ((draws_of(1), "a"), (draws_of(seed=1), "a"), (draws_of(), "b")):
-        assert (kept(draws_of(), "a") != kept(*other)).any()
+        assert (of(draws_of(), "a") != of(*other)).any()
 
 
-def test_without_draws_or_share_nothing_drops_out() -> None:
-    values = tf.random.stateless_normal([5, 3], seed=[0, 0])
-    np.testing.assert_array_equal(dropout(values, 0.5, None, "a"), values)
-    np.testing.assert_array_equal(dropout(values, 0.0, draws_of(), "a"), values)
+@pytest.mark.parametrize(("share", "draws"), [(0.5, None), (0.0, draws_of())])
+def test_without_draws_or_share_nothing_drops_out(share: float, draws: Draws | None) -> None:
+    assert left_out([5, 3], share, draws, "a") == ()
+    assert (kept([5, 40], share, draws) == 1).all()
 
 
 def test_a_dropped_nodes_messages_are_left_out_and_its_own_vector_is_not() -> None:
     model = NGCF(
         toy_train(), layers=1, dim=4, node_dropout=0.5, message_dropout=0.0, init_scale=0.7
     )
-    sent = dropout(tf.ones([NODES, 1]), 0.5, draws_of(), "ngcf-0-nodes", whole_rows=True)
+    sent = kept([NODES, 1], 0.5, draws_of(), "ngcf-0-nodes")[:, :1]
     own = parameters(model)
-    received = powers_of_adjacency(toy_train(), 1)[1] @ (sent.numpy() * own)
+    received = powers_of_adjacency(toy_train(), 1)[1] @ (sent * own)
     ((of_sum, of_product),) = kernels_of(model)
     mixed = (received + own) @ of_sum + (received * own) @ of_product
-    expected = np.where(mixed > 0, mixed, 0.2 * mixed)
-    np.testing.assert_allclose(model.propagate(draws_of())[1], expected, atol=1e-6)
+    layer = np.where(mixed > 0, mixed, 0.2 * mixed)
+    layer /= np.linalg.norm(layer, axis=1, keepdims=True)
+    found = representations(model, draws_of())
+    np.testing.assert_allclose(found, np.concatenate([own, layer], axis=1), atol=1e-5)
+
+
+def test_entries_of_a_message_drop_out_of_every_layer_for_all_who_read_it() -> None:
+    model = NGCF(toy_train(), layers=2, dim=8, node_dropout=0.0, init_scale=0.7)
+    again = NGCF.from_config({**model.get_config(), "message_dropout": 0.4})
+    rows = representations(again, draws_of())
+    for layer in (1, 2):
+        left = kept([NODES, 8], 0.4, draws_of(), f"ngcf-{layer - 1}-messages", width=8) > 0
+        np.testing.assert_array_equal(rows[:, 8 * layer : 8 * (layer + 1)] != 0, left)
+    state = again.propagate(draws_of())
+    twice = again.users(state, tf.constant([[3, 1], [3, 3]])).numpy()
+    np.testing.assert_array_equal(twice, rows[[[3, 1], [3, 3]]])
 
 
 def test_a_step_trains_with_dropout_and_rankings_have_none() -> None:
     moved, model = [], NGCF(toy_train(), layers=2, dim=4, init_scale=0.7)
     for dropped in (0.0, 0.5):
         own = NGCF.from_config({**model.get_config(), "message_dropout": dropped})
-        np.testing.assert_array_equal(own.propagate()[2], model.propagate()[2])
+        np.testing.assert_array_equal(representations(own), representations(model))
         autosample = AutoSample(own, toy_train(), samplers=["rns"], objective="uniform")
         autosample.compile(sgd())
         autosample.train_step(make_batch([0, 1, 2, 4], [3, 3, 1, 8]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 import tensorflow as tf
@@ -102,6 +103,14 @@ class Layered(Protocol):
 def layer_width(model: Recommender) -> int:
     """Entries of a layer's vector: of a model without layers, of a representation."""
     return model.width if isinstance(model, Layered) else model.dim
+
+
+@runtime_checkable
+class Prepared(Protocol):
+    """What a model offers besides whose propagation begins with what no step changes."""
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """While it lasts, propagations of one graph, in its loops too, share that beginning."""
 
 
 @runtime_checkable

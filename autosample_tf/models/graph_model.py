@@ -6,6 +6,7 @@ of `node_order`, tables and ids know nothing of it. L2 falls on layer 0 only.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,10 @@ class GraphModel(MF):
             indices, values = reordered(indices, values, order)
         self._product = SymmetricProduct(indices, values, self.num_nodes)
         self._reordering = Reordering(order)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """See `contract.Prepared`: the matrix is made once."""
+        return self._product.shared()
 
     def layer_0(self) -> tf.Tensor:
         """[num_users + num_items, width], in the graph's order."""

@@ -16,7 +16,8 @@ is scaled up to the same mean.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -27,6 +28,20 @@ from autosample_tf.models.graph_model import GraphModel
 from autosample_tf.randomness import Draws
 
 _SLOPE = 0.2  # of LeakyReLU below 0
+
+
+class Mixed(NamedTuple):
+    """What a propagation gives, in the graph's order: the last layer is mixed where it is read.
+
+    Attributes:
+      layers: [num_nodes, width] each, from layer 0 to the last but one.
+      received: [num_nodes, width], from the neighbours, to be mixed into the last one.
+      dropped: of that one, see `left_out`.
+    """
+
+    layers: tuple[tf.Tensor, ...]
+    received: tf.Tensor
+    dropped: tuple[tf.Tensor, ...]
 
 
 class NGCF(GraphModel):
@@ -92,24 +107,35 @@ class NGCF(GraphModel):
         adjacency = self._product.handle()
         for layer in range(self.num_layers):
             own, stream = layers[-1], f"ngcf-{layer}"
-            sent = dropout(own, self.node_dropout, draws, f"{stream}-nodes", whole_rows=True)
-            received = self._product(adjacency, sent)
-            mixed = tf.matmul(received + own, self.sum_kernels[layer])
-            mixed += tf.matmul(received * own, self.product_kernels[layer])
-            mixed = tf.nn.leaky_relu(mixed, _SLOPE)
-            layers.append(dropout(mixed, self.message_dropout, draws, f"{stream}-messages"))
-        return tuple(layers)
+            silent = left_out([self.num_nodes, 1], self.node_dropout, draws, f"{stream}-nodes")
+            received = self._product(adjacency, without(silent, own, self.node_dropout))
+            dropped = left_out(own.shape, self.message_dropout, draws, f"{stream}-messages")
+            if layer < self.num_layers - 1:
+                mixed = self._mixed(layer, own, received)
+                layers.append(without(dropped, mixed, self.message_dropout))
+        return Mixed(tuple(layers), received, dropped)
 
-    def users(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
+    def _mixed(self, layer: int, own: tf.Tensor, received: tf.Tensor) -> tf.Tensor:
+        """Some nodes' vectors of the layer behind this one, [n, width] each."""
+        mixed = tf.matmul(received + own, self.sum_kernels[layer])
+        mixed += tf.matmul(received * own, self.product_kernels[layer])
+        return tf.nn.leaky_relu(mixed, _SLOPE)
+
+    def users(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         return self.combine(self.user_layers(state, ids))
 
-    def items(self, state: tuple[tf.Tensor, ...], ids: tf.Tensor) -> tf.Tensor:
+    def items(self, state: State, ids: tf.Tensor) -> tf.Tensor:
         return self.combine(self.item_layers(state, ids))
 
     def rows_of_layers(self, state: State, places: tf.Tensor) -> tf.Tensor:
-        # Scaled after the look-up: a step reads few of the nodes.
-        first, *others = (tf.gather(layer, places) for layer in state)
-        return tf.stack([first, *(tf.math.l2_normalize(x, axis=-1) for x in others)], axis=-2)
+        # The last layer is mixed, and all are scaled, after the look-up: a step reads few nodes.
+        nodes = tf.reshape(places, [-1])
+        rows = [tf.gather(layer, nodes) for layer in state.layers]
+        last = self._mixed(self.num_layers - 1, rows[-1], tf.gather(state.received, nodes))
+        dropped = tuple(tf.gather(entries, nodes) for entries in state.dropped)
+        first, *others = (*rows, without(dropped, last, self.message_dropout))
+        scaled = [first, *(tf.math.l2_normalize(x, axis=-1) for x in others)]
+        return tf.reshape(tf.stack(scaled, axis=-2), [*places.shape, len(scaled), self.width])
 
     def combine(self, layers: tf.Tensor) -> tf.Tensor:
         return tf.reshape(layers, [*layers.shape[:-2], self.dim])
@@ -122,20 +148,22 @@ class NGCF(GraphModel):
         return {**super().get_config(), **dropout}
 
 
-def dropout(
-    values: tf.Tensor, share: float, draws: Draws | None, stream: str, *, whole_rows: bool = False
-) -> tf.Tensor:
-    """Values with a share of them set to 0 and the others scaled up to the same mean.
+def left_out(
+    shape: Sequence[int], share: float, draws: Draws | None, stream: str
+) -> tuple[tf.Tensor, ...]:
+    """Which entries drop out, [*shape] bool; none where nothing does.
 
     Args:
-      values: [rows, width].
+      shape: of what is dropped from, 1 where entries drop out together.
       share: in [0, 1).
-      draws: a step's random numbers; None: the values as they are.
+      draws: a step's random numbers; None: nothing drops out.
       stream: of the random numbers.
-      whole_rows: leave out rows, not single entries.
     """
-    if draws is None or not share:
-        return values
-    shape = [values.shape[0], 1 if whole_rows else values.shape[1]]
-    left_out = draws.shared_chances(stream, shape, share)
-    return values * tf.where(left_out, 0.0, 1.0 / (1.0 - share))
+    return (draws.shared_chances(stream, shape, share),) if draws is not None and share else ()
+
+
+def without(dropped: tuple[tf.Tensor, ...], values: tf.Tensor, share: float) -> tf.Tensor:
+    """Values, of what `left_out` tells 0 and of the others scaled up to the same mean."""
+    for entries in dropped:
+        values *= tf.where(entries, 0.0, 1.0 / (1.0 - share))
+    return values

@@ -14,11 +14,11 @@ from autosample_tf import training
 from autosample_tf.autosample import AutoSample
 from autosample_tf.catalog import load
 from autosample_tf.evaluation import Evaluator
+from autosample_tf.fitting import make_optimizer
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import MF, LightGCN, Recommender
-from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
-from autosample_tf.settings import STANDARD_SET
+from autosample_tf.settings import STANDARD_SET, Settings
 from autosample_tf.splits import with_validation
 from autosample_tf.terminal import suit_threads
 
@@ -63,9 +63,9 @@ class Ours:
 
     def _optimizer(self) -> tf.keras.optimizers.Optimizer:
         """The model's default."""
-        if self._task.model == "mf":
-            return RowSparseAdam(self._task.learning_rate)
-        return tf.keras.optimizers.Adam(self._task.learning_rate, jit_compile=False)
+        task = self._task
+        settings = Settings(model=task.model, learning_rate=task.learning_rate)
+        return make_optimizer(settings.resolved(self._data.train.num_pairs))
 
     def _variables(self) -> list[tf.Variable]:
         trained = self._trained
