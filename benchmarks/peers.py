@@ -69,13 +69,15 @@ class Case:
       entries: who takes part.
       request: what a round asks of each, a method of the workers.
       before: what is asked of each before the first round, off the clock.
-      slow: whether a peer takes minutes a round.
+      reads_files: whether the request is told where the dataset's own files are.
+      slow: whether somebody takes minutes a round.
     """
 
     name: str
     entries: tuple[Entry, ...]
     request: str = "epoch"
     before: tuple[str, ...] = ("build",)
+    reads_files: bool = False
     slow: bool = False
 
 
@@ -114,7 +116,21 @@ CASES = (
         request="evaluate",
         before=("build", "epoch", "evaluate"),
     ),
-    Case("loading and splitting", _entries(OURS, "RecBole"), request="load", before=("load",)),
+    Case(
+        "MF, the whole of search",
+        (Entry(OURS, {}, "search, its defaults"),),
+        request="search_whole",
+        before=(),
+        reads_files=True,
+        slow=True,
+    ),
+    Case(
+        "loading and splitting",
+        _entries(OURS, "RecBole"),
+        request="load",
+        before=("load",),
+        reads_files=True,
+    ),
 )
 STARTS = {
     "autosample-tf --help": (OURS, ["-m", "autosample_tf.cli", "--help"]),
@@ -155,7 +171,7 @@ class Benchmark:
     def run(self, case: Case, judge: Worker) -> None:
         """Times one case, has `judge` rank what was trained, prints its lines and keeps them."""
         rounds = self._arguments.slow_rounds if case.slow else self._arguments.rounds
-        arguments = {"source": self._arguments.path} if case.request == "load" else {}
+        arguments = {"source": self._arguments.path} if case.reads_files else {}
         entries = [e for e in case.entries if self._pythons.get(e.library == OURS)]
         seen_on = machine()
         with contextlib.ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Ours:
         self._steps = steps_per_epoch(train.num_pairs, task.batch_size)
         block = min(self._steps, STEPS_PER_CALL)
         self._trained.compile(self._optimizer(), steps_per_execution=block)
+        self._model_to_rank: Recommender = self._trained.model
         initial = [(variable, variable.numpy()) for variable in self._variables()]
         self._fit(0, block)
         for variable, value in initial:
@@ -91,7 +93,7 @@ class Ours:
 
     def export(self, path: str) -> None:
         """Writes the users' and the items' vectors."""
-        write_vectors(self._trained.model, Path(path))
+        write_vectors(self._model_to_rank, Path(path))
 
     def rank(self, path: str) -> dict[str, float]:
         """The test metrics of vectors that a worker has exported."""
@@ -114,6 +116,13 @@ class Ours:
         saved = SavedEpochs(Path(folder))
         training.search(source, run_dir=run_dir, reporter=saved.stage)
         return saved.epochs
+
+    def search_whole(self, source: str) -> dict[str, float]:
+        """Reading, search, retraining and evaluation, as the command does them; test metrics."""
+        with tempfile.TemporaryDirectory() as folder:
+            metrics = training.search(source, run_dir=f"{folder}/run")
+            self._model_to_rank = training.load_run(f"{folder}/run").model
+        return metrics["test"]
 
     def load(self, source: str) -> None:
         """Reads the files and holds a tenth out."""
