@@ -235,9 +235,9 @@ class _Tree:
                 path.unlink()
 
     def keep(self, number: int) -> None:
-        """Writes the parameters of the state that a round left, 0 being the warm-up."""
+        """Writes the state that a round left, 0 being the warm-up, as retraining reads it."""
         read_state(self.model, self._optimizer, self._state(number))
-        write_parameters(self.model, self._folder / "parameters")
+        write_parameters(self.model, self._folder / "parameters", self._optimizer)
 
     def _branch(self, number: int, name: str, first: int, last: int) -> list[dict[str, Any]]:
         folder = self._branch_folder(number, name)

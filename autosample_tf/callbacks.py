@@ -171,11 +171,13 @@ class KeepBest(tf.keras.callbacks.Callback):
       monitor: the metric that is to rise.
       patience: epochs in a row without a new best.
       path: what the parameters are written to, as `tf.train.Checkpoint` does.
+      with_optimizer: its state too, for training that goes on from there.
     """
 
-    def __init__(self, monitor: str, patience: int, path: Path):
+    def __init__(self, monitor: str, patience: int, path: Path, *, with_optimizer: bool = False):
         super().__init__()
         self._monitor, self._patience, self._path = monitor, patience, path
+        self._with_optimizer = with_optimizer
         self.best = -math.inf
         self.best_epoch = 0
         self._worse = 0
@@ -191,7 +193,8 @@ class KeepBest(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._is_best(epoch + 1, logs[self._monitor]):
-            write_parameters(self.model.model, self._path)
+            optimizer = self.model.optimizer if self._with_optimizer else None
+            write_parameters(self.model.model, self._path, optimizer)
         if self._worse >= self._patience:
             self.model.stop_training = True
 
@@ -237,7 +240,7 @@ class Record(tf.keras.callbacks.Callback):
 
 
 class KeepEpoch(tf.keras.callbacks.Callback):
-    """Writes the parameters at the end of one epoch, for `--init rewind`."""
+    """Writes the parameters and the optimizer's state after one epoch, for `--init rewind`."""
 
     def __init__(self, epoch: int, path: Path):
         super().__init__()
@@ -245,7 +248,7 @@ class KeepEpoch(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
         if epoch + 1 == self._epoch:
-            write_parameters(self.model.model, self._path)
+            write_parameters(self.model.model, self._path, self.model.optimizer)
 
 
 class BackUp(tf.keras.callbacks.Callback):
@@ -293,9 +296,12 @@ def _state(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> t
     return tf.train.Checkpoint(autosample=tf.train.Checkpoint(model=model, optimizer=optimizer))
 
 
-def write_parameters(model: tf.keras.Model, path: Path) -> None:
-    """Writes a recommender's parameters alone, without any optimizer's state."""
-    tf.train.Checkpoint(model=model).write(str(path))
+def write_parameters(
+    model: tf.keras.Model, path: Path, optimizer: tf.keras.optimizers.Optimizer | None = None
+) -> None:
+    """Writes a recommender's parameters, and the state of its optimizer if one is given."""
+    also = {} if optimizer is None else {"optimizer": optimizer}
+    tf.train.Checkpoint(model=model, **also).write(str(path))
 
 
 def read_parameters(model: tf.keras.Model, path: Path) -> None:
@@ -312,3 +318,16 @@ def read_parameters(model: tf.keras.Model, path: Path) -> None:
             f"Expected the parameters of this model in {path}; received "
             f"{str(error).splitlines()[0]}. Was the run interrupted before they were written?"
         ) from error
+
+
+def read_optimizer(optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None:
+    """Reads the state that `write_parameters` wrote, but for the learning rate, which stays.
+
+    Args:
+      optimizer: built, of the kind that was written.
+      path: as of `write_parameters`.
+    """
+    rate = float(optimizer.learning_rate)
+    status = tf.train.Checkpoint(optimizer=optimizer).read(str(path))
+    status.assert_existing_objects_matched()
+    optimizer.learning_rate = rate

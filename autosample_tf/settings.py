@@ -72,7 +72,8 @@ class Settings:
       time_samplers: tell what each sampler costs, which takes some seconds whenever the set
         of active samplers has changed.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
-        `rewind_epoch`, or from `scratch`.
+        `rewind_epoch`, or from `scratch`. With parameters comes the optimizer's state, unless
+        `optimizer` is another than the search's.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
       refit: after choosing, train once more on train and validation together with

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.branching import branched_search
@@ -21,6 +22,7 @@ from autosample_tf.callbacks import (
     DropSamplers,
     KeepBest,
     KeepEpoch,
+    read_optimizer,
     read_parameters,
     write_parameters,
 )
@@ -32,6 +34,7 @@ from autosample_tf.fitting import (
     chosen_on,
     fit,
     learned_from,
+    make_optimizer,
     mixture,
     stage_seed,
 )
@@ -67,7 +70,7 @@ def _search(job: Job) -> SearchResult:
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup)
     rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
-    best = KeepBest(job.monitor, settings.patience, run.search / "parameters")
+    best = KeepBest(job.monitor, settings.patience, run.search / "parameters", with_optimizer=True)
     stretch = Stretch("search", run.search, stage_seed(settings, "search"), settings.search_epochs)
     rows = fit(
         job,
@@ -97,13 +100,15 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
     """
     gc.collect()  # a search in this process has left its mixture, which Keras keeps in cycles
     run, data, settings = job.run, job.data, job.settings
-    model, held_out = _initialized(settings, data.train, origin, result), chosen_on(data, settings)
+    model, optimizer = _initialized(settings, data.train, origin, result)
+    held_out = chosen_on(data, settings)
     evaluator = Evaluator(model, held_out, data.train, settings.top_k)
     best = KeepBest(job.monitor, settings.patience, run.retrain / "best")
     best.start_from(evaluator.mean()[job.monitor], model)
+    feedback = Feedback(data.train, data.given)
     rows = fit(
         job,
-        _survivors(settings, model, Feedback(data.train, data.given), result, "retrain", held_out),
+        _survivors(settings, model, optimizer, feedback, result, "retrain", held_out),
         data.train,
         Stretch("retrain", run.retrain, stage_seed(settings, "retrain"), settings.retrain_epochs),
         evaluator=evaluator,
@@ -142,10 +147,10 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
 def _refit(job: Job, origin: Run, result: SearchResult, epochs: int) -> Recommender:
     """Trains on train and validation together for as many epochs as were best."""
     data, settings = job.data, job.settings
-    model = _initialized(settings, data.seen, origin, result)
+    model, optimizer = _initialized(settings, data.seen, origin, result)
     if epochs:
         feedback = Feedback(data.seen, data.given)
-        autosample = _survivors(settings, model, feedback, result, "refit")
+        autosample = _survivors(settings, model, optimizer, feedback, result, "refit")
         folder = job.run.retrain / "refit"
         stretch = Stretch("refit", folder, stage_seed(settings, "refit"), epochs)
         fit(job, autosample, data.seen, stretch, evaluator=None)
@@ -182,19 +187,27 @@ def seen_by_users(data: Dataset, settings: Settings) -> Interactions:
 
 def _initialized(
     settings: Settings, pairs: Pairs, origin: Run, result: SearchResult
-) -> Recommender:
-    """The model where retraining starts."""
-    model = build(settings, pairs)
-    if settings.init == "search":
-        read_parameters(model, origin.search / "parameters")
-    elif settings.init == "rewind":
-        read_parameters(model, origin.search / f"epoch-{result.rewind_epoch}")
-    return model
+) -> tuple[Recommender, tf.keras.optimizers.Optimizer]:
+    """The model and its optimizer where retraining starts.
+
+    The optimizer goes on as well, if it is of the same kind: an Adam that begins anew moves
+    every entry by nearly its whole rate at first, and what the search had learned suffers.
+    """
+    model, optimizer = build(settings, pairs), make_optimizer(settings)
+    if settings.init == "scratch":
+        return model, optimizer
+    name = "parameters" if settings.init == "search" else f"epoch-{result.rewind_epoch}"
+    read_parameters(model, origin.search / name)
+    if settings.optimizer == origin.config()["settings"]["optimizer"]:
+        optimizer.build(model.trainable_variables)
+        read_optimizer(optimizer, origin.search / name)
+    return model, optimizer
 
 
 def _survivors(
     settings: Settings,
     model: Recommender,
+    optimizer: tf.keras.optimizers.Optimizer,
     feedback: Feedback,
     result: SearchResult,
     stage: str,
@@ -212,6 +225,7 @@ def _survivors(
         epochs=settings.retrain_epochs,
         seed=stage_seed(settings, stage),
         held_out=held_out,
+        optimizer=optimizer,
     )
 
 

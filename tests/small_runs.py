@@ -99,7 +99,12 @@ def history(path: Path) -> list[dict[str, str]]:
 
 
 def parameters(path: Path) -> dict[str, np.ndarray]:
-    """What `write_parameters` wrote, by the variable's name in the checkpoint."""
+    """A recommender's of what `write_parameters` wrote, by name in the checkpoint."""
+    return {name: value for name, value in variables(path).items() if name.startswith("model/")}
+
+
+def variables(path: Path) -> dict[str, np.ndarray]:
+    """All that is in a checkpoint."""
     reader = tf.train.load_checkpoint(str(path))
     names = [name for name in reader.get_variable_to_shape_map() if "VALUE" in name]
     return {name: reader.get_tensor(name) for name in names}

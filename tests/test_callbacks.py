@@ -26,6 +26,7 @@ from autosample_tf.callbacks import (
 )
 from autosample_tf.errors import InputError
 from autosample_tf.models import MF
+from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.runs import History
 from autosample_tf.samplers.uniform import RNS
 
@@ -145,10 +146,11 @@ def test_a_resumed_run_counts_only_the_samplers_that_were_left() -> None:
 
 
 class Host:
-    """Stands for AutoSample where only its recommender and `stop_training` are asked for."""
+    """Stands for AutoSample where its samplers are not asked for."""
 
     def __init__(self, value: float = 0.0):
         self.model = MF(2, 3, dim=2)
+        self.optimizer = RowSparseAdam()
         self.stop_training = False
         self.set(value)
 

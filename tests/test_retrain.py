@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_runs import (
     LEAST,
     WHOLE,
@@ -19,6 +21,7 @@ from small_runs import (
     history,
     parameters,
     stop_in,
+    variables,
     without_seconds,
 )
 
@@ -129,6 +132,47 @@ def test_or_from_scratch_by_the_seed(seed: int, whole_run: Path, tmp_path: Path)
     fresh = build_model("mf", train, dim=WHOLE.dim, seed=initial)
     for mine, its in zip(model.trainable_variables, fresh.trainable_variables, strict=True):
         np.testing.assert_array_equal(mine.numpy(), its.numpy())
+
+
+@pytest.mark.parametrize("init", ["search", "rewind"])
+def test_the_optimizer_goes_on_where_it_stood(init: str, whole_run: Path, tmp_path: Path) -> None:
+    name = {"search": "parameters", "rewind": "epoch-1"}[init]
+    stood = optimizers(whole_run / "search" / name)
+    changes = {"init": init, "refit": False, "retrain_epochs": 1, "learning_rate": 1e-12}
+    autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
+    stands = optimizers(latest(tmp_path / "r/retrain"))
+    assert stands["iterations"] == stood["iterations"] + steps_of_an_epoch(whole_run)
+    assert stands["learning_rate"] == np.float32(1e-12)  # the run's own, not the search's
+    rows = {name: values for name, values in stood.items() if np.ndim(values) == 2}
+    assert len(rows) == 4  # both moments of both tables
+    for name, values in rows.items():  # sums that decay by .999 at the most: the old is in the new
+        assert np.corrcoef(values.ravel(), stands[name].ravel())[0, 1] > 0.3, name
+
+
+@pytest.mark.parametrize("change", [{"init": "scratch"}, {"optimizer": "adam"}])
+def test_or_begins_anew_from_scratch_and_as_another(
+    change: dict[str, str], whole_run: Path, tmp_path: Path
+) -> None:
+    changes = {"init": "search", "refit": False, "retrain_epochs": 1, **change}
+    autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
+    found = optimizers(latest(tmp_path / "r/retrain"))
+    assert found["iterations"] == steps_of_an_epoch(whole_run)
+
+
+def optimizers(path: Path) -> dict[str, np.ndarray]:
+    """The model's optimizer in a checkpoint, variables by the ends of their names."""
+    own = re.compile(r"(?:autosample/)?optimizer/_(.*)/\.ATTRIBUTES/VARIABLE_VALUE")
+    found = {own.fullmatch(name): values for name, values in variables(path).items()}
+    return {match[1]: values for match, values in found.items() if match}
+
+
+def latest(folder: Path) -> Path:
+    return Path(tf.train.latest_checkpoint(str(folder)))
+
+
+def steps_of_an_epoch(run_dir: Path) -> int:
+    num_pairs = training.load_run(run_dir).data.train.num_pairs
+    return -(-num_pairs // WHOLE.batch_size)
 
 
 def test_another_seed_keeps_the_split_and_so_the_data(whole_run: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from autosample_tf.training import Source
 # What each has other than the default.
 VARIANTS: dict[str, dict[str, Any]] = {
     "objective branches": {"objective": "branches"},
+    "objective bilevel": {"objective": "bilevel"},
     "objective joint": {"objective": "joint"},
     "nothing dropped": {"drop_threshold": 0.0},
     "retrained from scratch": {"init": "scratch"},
