@@ -38,15 +38,6 @@ def normalized_adjacency(interactions: Interactions) -> tuple[np.ndarray, np.nda
     return np.stack([rows, columns], axis=1), np.concatenate([values, values[by_item]])
 
 
-def reordered(
-    indices: np.ndarray, values: np.ndarray, order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """A square matrix' non-zeros, in row-major order, with rows and columns in another order."""
-    places = np.argsort(order)[indices]
-    by_row = np.argsort(places[:, 0] * len(order) + places[:, 1])
-    return places[by_row], values[by_row]
-
-
 class Reordering:
     """Rows put into an order; the gradient puts them back, which is no scatter.
 
@@ -57,6 +48,14 @@ class Reordering:
     def __init__(self, order: np.ndarray | None):
         self._order = None if order is None else tf.constant(order, tf.int64)
         self._places = None if order is None else tf.constant(np.argsort(order), tf.int64)
+
+    def matrix(self, indices: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A square matrix' non-zeros, in row-major order, with rows and columns in the order."""
+        if self._places is None:
+            return indices, values
+        places = self._places.numpy()[indices]
+        by_row = np.argsort(places[:, 0] * len(self._places) + places[:, 1])
+        return places[by_row], values[by_row]
 
     def places(self, rows: tf.Tensor) -> tf.Tensor:
         """Where these rows stand in the order."""

@@ -1,17 +1,4 @@
-"""Two Adams: one moves only the rows that a step touches, one all rows in a single pass.
-
-Row-sparse Adam, for models whose step reads some rows:
-
-Adam (Kingma & Ba, ICLR 2015, algorithm 1) with a sparse gradient's untouched rows left
-wholly alone: their moments do not decay and they do not drift, as in LazyAdam. Bias is
-corrected by the global step, so where every row is touched in every step it is Adam. On
-tables of 70,839 rows and a batch of 2,048 pairs a step costs an eighth of Keras' Adam,
-which decays both moments of every row.
-
-Both moments are kept as decaying sums, that is divided by 1 - beta, and what they are short
-of is put into the learning rate and epsilon, two scalars: the same steps in ten passes over
-the rows instead of thirteen.
-"""
+"""Two Adams: one moves only the rows that a step touches, one all rows in a single pass."""
 
 from __future__ import annotations
 
@@ -22,6 +9,16 @@ import tensorflow as tf
 
 class RowSparseAdam(tf.keras.optimizers.Optimizer):
     """Adam whose sparse updates cost what the touched rows cost.
+
+    Adam (Kingma & Ba, ICLR 2015, algorithm 1) with a sparse gradient's untouched rows left
+    wholly alone: their moments do not decay and they do not drift, as in LazyAdam. Bias is
+    corrected by the global step, so where every row is touched in every step it is Adam. On
+    tables of 70,839 rows and a batch of 2,048 pairs a step costs an eighth of Keras' Adam,
+    which decays both moments of every row.
+
+    Both moments are kept as decaying sums, that is divided by 1 - beta, and what they are short
+    of is put into the learning rate and epsilon, two scalars: the same steps in ten passes over
+    the rows instead of thirteen.
 
     Args:
       learning_rate: a float or a schedule.

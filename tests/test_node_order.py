@@ -8,7 +8,7 @@ import tensorflow as tf
 from worlds import NUM_ITEMS, NUM_USERS, toy_train
 
 from autosample_tf import node_order as module
-from autosample_tf.graph import Reordering, normalized_adjacency, reordered
+from autosample_tf.graph import Reordering, normalized_adjacency
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import NGCF, LightGCN
 from autosample_tf.node_order import node_order
@@ -67,7 +67,7 @@ def test_a_matrix_in_another_order_is_the_permuted_matrix() -> None:
     order = np.random.default_rng(1).permutation(size)
     dense = np.zeros((size, size))
     dense[tuple(indices.T)] = values
-    moved, own = reordered(indices, values, order)
+    moved, own = Reordering(order).matrix(indices, values)
     found = np.zeros((size, size))
     found[tuple(moved.T)] = own
     np.testing.assert_array_equal(found, dense[np.ix_(order, order)])

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.graph import Reordering, SymmetricProduct, normalized_adjacency, reordered
+from autosample_tf.graph import Reordering, SymmetricProduct, normalized_adjacency
 from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import State, half_squared_norm
 from autosample_tf.models.mf import MF
@@ -59,11 +59,10 @@ class GraphModel(MF):
         self._interactions = interactions
         self.num_nodes = interactions.num_users + interactions.num_items
         indices, values = normalized_adjacency(interactions)
-        order = node_order(indices, values, (interactions.num_users, interactions.num_items))
-        if order is not None:
-            indices, values = reordered(indices, values, order)
-        self._product = SymmetricProduct(indices, values, self.num_nodes)
-        self._reordering = Reordering(order)
+        sizes = interactions.num_users, interactions.num_items
+        self._reordering = Reordering(node_order(indices, values, sizes))
+        matrix = self._reordering.matrix(indices, values)
+        self._product = SymmetricProduct(*matrix, self.num_nodes)
 
     def prepared(self) -> AbstractContextManager[None]:
         """See `contract.Prepared`: the matrix is made once."""
