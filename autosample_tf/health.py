@@ -141,8 +141,13 @@ def gradient_norms(
     """[active]: the norm of each sampler's mean loss's gradient in `users` [batch, dim]."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(users)
-        means = tf.unstack(mean_over_batch(losses_at(users), example_weight[:, None]))
-    return tf.stack([tf.norm(tape.gradient(mean, users)) for mean in means])
+        means = mean_over_batch(losses_at(users), example_weight[:, None])
+
+    def norm(whose: tf.Tensor) -> tf.Tensor:
+        return tf.norm(tape.gradient(means, users, output_gradients=whose))
+
+    # A loop, whose body is traced once: tracing is what takes long, in one step of many it runs.
+    return tf.map_fn(norm, tf.eye(means.shape[0]))
 
 
 def popularity_percentiles(popularity: np.ndarray) -> np.ndarray:
