@@ -310,14 +310,7 @@ def read_parameters(model: tf.keras.Model, path: Path) -> None:
     Raises:
       InputError: if nothing is there, or it is another model's.
     """
-    try:
-        status = tf.train.Checkpoint(model=model).read(str(path))
-        status.assert_existing_objects_matched()
-    except (tf.errors.NotFoundError, AssertionError, ValueError) as error:
-        raise InputError(
-            f"Expected the parameters of this model in {path}; received "
-            f"{str(error).splitlines()[0]}. Was the run interrupted before they were written?"
-        ) from error
+    _read(tf.train.Checkpoint(model=model), "the parameters of this model", path)
 
 
 def read_optimizer(optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None:
@@ -326,8 +319,20 @@ def read_optimizer(optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None
     Args:
       optimizer: built, of the kind that was written.
       path: as of `write_parameters`.
+
+    Raises:
+      InputError: if none is there, or it is another optimizer's.
     """
     rate = float(optimizer.learning_rate)
-    status = tf.train.Checkpoint(optimizer=optimizer).read(str(path))
-    status.assert_existing_objects_matched()
+    _read(tf.train.Checkpoint(optimizer=optimizer), "the state of this optimizer", path)
     optimizer.learning_rate = rate
+
+
+def _read(checkpoint: tf.train.Checkpoint, what: str, path: Path) -> None:
+    try:
+        checkpoint.read(str(path)).assert_existing_objects_matched()
+    except (tf.errors.NotFoundError, AssertionError, ValueError) as error:
+        raise InputError(
+            f"Expected {what} in {path}; received "
+            f"{str(error).splitlines()[0]}. Was the run interrupted before they were written?"
+        ) from error

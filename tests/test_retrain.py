@@ -27,8 +27,10 @@ from small_runs import (
 
 import autosample_tf
 from autosample_tf import fitting, training
+from autosample_tf.callbacks import write_parameters
 from autosample_tf.errors import InputError
 from autosample_tf.models import build_model
+from autosample_tf.pipeline import steps_per_epoch
 
 STILL = {"retrain_epochs": 0, "refit": False}  # the parameters that retraining starts from
 
@@ -159,6 +161,13 @@ def test_or_begins_anew_from_scratch_and_as_another(
     assert found["iterations"] == steps_of_an_epoch(whole_run)
 
 
+def test_a_search_without_the_optimizers_state_is_refused(whole_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(whole_run, tmp_path / "copy")
+    write_parameters(training.load_run(whole_run).model, copy / "search" / "parameters")
+    with pytest.raises(InputError, match=r"the state of this optimizer in .*search/parameters"):
+        autosample_tf.retrain(copy, run_dir=tmp_path / "r", changes={"init": "search"})
+
+
 def optimizers(path: Path) -> dict[str, np.ndarray]:
     """The model's optimizer in a checkpoint, variables by the ends of their names."""
     own = re.compile(r"(?:autosample/)?optimizer/_(.*)/\.ATTRIBUTES/VARIABLE_VALUE")
@@ -172,7 +181,7 @@ def latest(folder: Path) -> Path:
 
 def steps_of_an_epoch(run_dir: Path) -> int:
     num_pairs = training.load_run(run_dir).data.train.num_pairs
-    return -(-num_pairs // WHOLE.batch_size)
+    return steps_per_epoch(num_pairs, WHOLE.batch_size)
 
 
 def test_another_seed_keeps_the_split_and_so_the_data(whole_run: Path, tmp_path: Path) -> None:
