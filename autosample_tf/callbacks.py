@@ -126,22 +126,30 @@ class DropSamplers(tf.keras.callbacks.Callback):
 
     A sampler goes when its weight ends two epochs in a row under
     `threshold` / (number of active samplers), after the warm-up; the one with the largest
-    weight always stays. The next epoch's step is traced without those dropped.
+    weight always stays. The next epoch's step is traced without those dropped, which takes
+    seconds: so they wait for each other, or for the end, until what they no longer take of the
+    steps that are left is worth it.
 
     Args:
       threshold: in [0, 1); 0 drops none.
       warmup: epochs before the first drop.
+      steps_to_trace: how many steps take as long as tracing another one.
     """
 
-    def __init__(self, threshold: float, warmup: int):
+    def __init__(self, threshold: float, warmup: int, steps_to_trace: int = 0):
         super().__init__()
         self._threshold, self._warmup = threshold, warmup
+        self._steps_to_trace = steps_to_trace
         self._low_before: set[str] = set()
+        self._steps_an_epoch = 0
+
+    def on_train_batch_end(self, batch: int, logs: Row | None = None) -> None:
+        self._steps_an_epoch = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         low = self._low(self.model.weights_by_spec())
         to_drop = low & self._low_before if epoch + 1 > self._warmup else set()
-        if to_drop:
+        if to_drop and self._is_worth_it(epoch + 1, len(to_drop)):
             weights = self.model.weights_by_spec()
             logs["dropped"] = ";".join(f"{spec}={weights[spec]:.6f}" for spec in sorted(to_drop))
             log.info("epoch %d: dropped %s", epoch + 1, logs["dropped"])
@@ -157,6 +165,12 @@ class DropSamplers(tf.keras.callbacks.Callback):
                 if name.startswith("weight/") and value is not None
             }
             self._low_before = self._low(weights)
+
+    def _is_worth_it(self, epochs: int, number: int) -> bool:
+        """Whether dropping so many after so many epochs is, or there is no step to trace."""
+        left = self._steps_an_epoch * (self.params["epochs"] - epochs)
+        saved = left * number / len(self.model.survivors)
+        return self.model.stop_training or not left or saved >= self._steps_to_trace
 
     def _low(self, weights: Mapping[str, float]) -> set[str]:
         limit = self._threshold / len(weights)
@@ -330,7 +344,7 @@ def read_optimizer(optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None
 
 def _read(checkpoint: tf.train.Checkpoint, what: str, path: Path) -> None:
     try:
-        checkpoint.read(str(path)).assert_existing_objects_matched()
+        checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
     except (tf.errors.NotFoundError, AssertionError, ValueError) as error:
         raise InputError(
             f"Expected {what} in {path}; received "

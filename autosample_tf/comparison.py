@@ -233,13 +233,14 @@ def _outcome(
         tf.keras.backend.clear_session()
         gc.collect()  # Keras keeps a run's models in cycles
     metrics = run.metrics()
-    stages = [metrics["search"], metrics["retrain"]]
+    retrain = metrics["retrain"]
+    stages = [metrics["search"], retrain, *([retrain["trial"]] if retrain["trial"] else [])]
     return Outcome(
         contestant=name,
         seed=settings.seed,
         epochs=sum(stage["epochs"] for stage in stages),
         seconds=sum(stage["seconds"] + stage["evaluation_seconds"] for stage in stages),
-        weights=metrics["search"]["weights"],
+        weights=retrain["weights"],
         per_user={split: run.per_user(split) for split in ("valid", "test")},
     )
 

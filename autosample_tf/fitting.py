@@ -24,7 +24,7 @@ from autosample_tf.callbacks import (
     TimeSamplers,
 )
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.interactions import Dataset, Pairs
+from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import FusedAdam, RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
@@ -230,6 +230,21 @@ def learned_from(data: Dataset, settings: Settings) -> Pairs:
 def chosen_on(data: Dataset, settings: Settings) -> Pairs:
     """The pairs that every choice is made on: a run's validation."""
     return data.test if settings.select_on_test else data.valid
+
+
+def seen_in_test(data: Dataset, settings: Settings) -> Interactions:
+    """What rankings on test leave out: what could be known before, and is not looked for."""
+    return data.train if settings.select_on_test else data.seen
+
+
+def seen_by_users(data: Dataset, settings: Settings) -> Interactions:
+    """What rankings for users leave out: train and validation, that is, what the run knows.
+
+    Where the test pairs are the validation they are no stand-in for the future any more,
+    and users have them already. A validation split of the data's own, not used then, is
+    left out as well.
+    """
+    return data.seen.union(data.test) if settings.select_on_test else data.seen
 
 
 def _timed_batch(pairs: Pairs, settings: Settings) -> dict[str, tf.Tensor]:

@@ -39,7 +39,7 @@ def model_card(
             [(name, value, metrics["test"].get(name)) for name, value in metrics["valid"].items()],
         ),
         "## Sampler weights",
-        _table(("sampler", "weight"), metrics["search"]["weights"].items()),
+        _table(("sampler", "weight"), _weights(metrics).items()),
         "## Settings",
         _table(("", ""), settings.items()),
         "## Signatures",
@@ -49,6 +49,12 @@ def model_card(
         _table(("", ""), _flat(exported)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _weights(metrics: Mapping[str, Any]) -> Mapping[str, float]:
+    """Those that the model was retrained under; of runs of before there were trials, the
+    search's."""
+    return metrics["retrain"].get("weights", metrics["search"]["weights"])
 
 
 def _selected(metrics: Mapping[str, Any]) -> str:

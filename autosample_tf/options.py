@@ -212,6 +212,8 @@ def retrain_options(defaults: bool) -> Callable:
     return _options(
         _choice("--init", known.INITS, default("init"), "Where retraining starts."),
         _number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
+        _number("--trial-epochs", int, default("trial_epochs"),
+                "Epochs in which retraining tries the equal mixture too; 0: no trial."),
         click.option("--refit/--no-refit", default=default("refit"),
                      help="Train once more on train and validation, everything fixed."),
         _number("--retrain-epochs", int, default("retrain_epochs"), "Most epochs of retraining."),

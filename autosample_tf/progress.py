@@ -134,10 +134,12 @@ def print_result(metrics: Mapping[str, Any], console: Console) -> None:
         console.print(_CHOSEN_ON_TEST, highlight=False, soft_wrap=True)
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
+    trial = retrained.get("trial")  # runs of before there were trials have none
+    under = f", under the {trial['best']} mixture" if trial else ""
     console.print(
         f"search: {found['epochs']} epochs, {found['seconds']:.1f} s, weights {weights}\n"
         f"retrain: best epoch {retrained['best_epoch']} of {retrained['epochs']}, "
-        f"{retrained['seconds']:.1f} s, from {retrained['init']}",
+        f"{retrained['seconds']:.1f} s, from {retrained['init']}{under}",
         highlight=False,
         soft_wrap=True,
     )

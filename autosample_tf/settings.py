@@ -76,6 +76,9 @@ class Settings:
         `optimizer` is another than the search's.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
+      trial_epochs: for which retraining tries the equal mixture of all candidates beside the
+        searched one, from the same parameters; it goes on with the better one. 0: the searched
+        one is taken as it is. Objectives that do not learn within steps have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.
@@ -117,6 +120,7 @@ class Settings:
     time_samplers: bool = True
     init: str = "search"
     rewind_epoch: int | None = None
+    trial_epochs: int = 5
     refit: bool = False
     search_epochs: int = 10
     retrain_epochs: int = 60
@@ -155,7 +159,7 @@ class Settings:
             _check("drop_warmup", self.drop_warmup, within, lambda x: 1 <= x <= self.search_epochs)
             within = f"within --drop-warmup, {self.drop_warmup}, where the branches begin"
             _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.drop_warmup)
-        for name in ("drop_warmup", "retrain_epochs", "l2", "seed"):
+        for name in ("drop_warmup", "retrain_epochs", "trial_epochs", "l2", "seed"):
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):
             _check(name, getattr(self, name), "above 0", lambda x: x > 0)

@@ -1,6 +1,6 @@
 """Search, retrain, evaluate: a dataset, settings and a run folder in, metrics out.
 
-The front door of the package; the work is in `stages`.
+The front door of the package; the work is in `searching` and `retraining`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,28 @@ from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import load
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
-from autosample_tf.fitting import Job, Reporter, build, chosen_on, learned_from
+from autosample_tf.fitting import (
+    Job,
+    Reporter,
+    build,
+    chosen_on,
+    learned_from,
+    seen_by_users,
+    seen_in_test,
+)
 from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.losses import build_loss
 from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
 from autosample_tf.results import SearchResult, read_search_result
+from autosample_tf.retraining import retrain_stage
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.sampling import check_together
+from autosample_tf.searching import search_stage
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
-from autosample_tf.stages import retrain_stage, search_stage, seen_by_users, seen_in_test
 from autosample_tf.table_options import TableOptions
+from autosample_tf.trial import mixtures_to_try
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +124,9 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = load_data(source, settings, split_seed)
-    _check_parts(result.survivors, data, settings)  # before the checksums, which name no remedy
+    mixtures = mixtures_to_try(settings, result).values()
+    specs = dict.fromkeys(spec for weights in mixtures for spec in weights)
+    _check_parts(specs, data, settings)  # before the checksums, which name no remedy
     _check_same_data(origin, data)
     check_cutoffs(settings.top_k, data.num_items)
     run = Run(run_dir)
@@ -285,8 +297,8 @@ def _check_same_data(run: Run, data: Dataset) -> None:
         )
 
 
-_CHANGEABLE = ("init", "rewind_epoch", "refit", "retrain_epochs", "patience", "batch_size",
-               "learning_rate", "l2", "optimizer", "top_k", "seed", "precision",
+_CHANGEABLE = ("init", "rewind_epoch", "trial_epochs", "refit", "retrain_epochs", "patience",
+               "batch_size", "learning_rate", "l2", "optimizer", "top_k", "seed", "precision",
                "jit")  # fmt: skip
 
 

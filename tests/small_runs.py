@@ -17,7 +17,7 @@ from autosample_tf.settings import Settings
 from autosample_tf.synthetic import synthetic
 
 # All that a run can go through in a few epochs: `joint` leaves dns, the hardest, which is
-# low after epochs 2 and 3 and then dropped; two cutoffs; a refit.
+# low after epochs 2 and 3, waits, and is dropped at the end; two cutoffs; a refit.
 WHOLE = Settings(
     dim=8,
     samplers=("rns", "pns", "dns:pool=4"),
@@ -28,6 +28,7 @@ WHOLE = Settings(
     search_epochs=4,
     retrain_epochs=3,
     init="rewind",
+    trial_epochs=0,
     refit=True,
     batch_size=32,
     learning_rate=0.01,
@@ -120,7 +121,7 @@ def stop_in(
     """A reporter at which a run stops: after an epoch was backed up, or within one.
 
     Args:
-      stage: search, retrain or refit.
+      stage: search, retrain, refit, or `trial searched` and the like.
       epoch: counted from 1.
       between: after that epoch; else at the first chance within it.
     """

@@ -41,6 +41,11 @@ class Mixture:
 
     def __init__(self, **weights: float):
         self.weights = weights
+        self.stop_training = False
+
+    @property
+    def survivors(self) -> list[str]:
+        return list(self.weights)
 
     def weights_by_spec(self) -> Weights:
         return dict(self.weights)
@@ -52,12 +57,24 @@ class Mixture:
         self.weights = {spec: w / sum(left.values()) for spec, w in left.items()}
 
 
-def weights_of(*epochs: Weights, threshold: float = 0.5, warmup: int = 0) -> list[str | None]:
-    """What is logged as dropped after each of these epochs, with these weights at its end."""
-    callback, dropped = DropSamplers(threshold, warmup), []
+def weights_of(
+    *epochs: Weights,
+    threshold: float = 0.5,
+    warmup: int = 0,
+    steps_to_trace: int = 0,
+    last_epoch: int = 9,
+    stops_in: int | None = None,
+) -> list[str | None]:
+    """What is logged as dropped after each of these epochs, with these weights at its end; an
+    epoch has 10 steps."""
+    callback, dropped = DropSamplers(threshold, warmup, steps_to_trace), []
+    callback.set_params({"epochs": last_epoch})
     for epoch, weights in enumerate(epochs):
         mixture = Mixture(**weights)
+        mixture.stop_training = epoch + 1 == stops_in
         callback.set_model(mixture)
+        callback.on_train_batch_end(4, {})
+        callback.on_train_batch_end(9, {})
         logs: dict[str, Any] = {}
         callback.on_epoch_end(epoch, logs)
         dropped.append(logs.get("dropped"))
@@ -119,9 +136,27 @@ def test_another_sampler_has_to_be_low_twice_itself() -> None:
     assert weights_of(LOW, other, LOW) == [None, None, None]
 
 
+# Two of four, and 10 steps an epoch: half of what is left.
+TWO_LOW = {"a": 0.05, "b": 0.05, "c": 0.4, "d": 0.5}
+BOTH = "a=0.050000;b=0.050000"
+
+
+def test_the_dropped_wait_for_each_other_until_tracing_is_worth_it() -> None:
+    """Of 9 epochs 7 are left after the second, 6 after the third."""
+    assert weights_of(TWO_LOW, TWO_LOW, steps_to_trace=35) == [None, BOTH]
+    assert weights_of(TWO_LOW, TWO_LOW, steps_to_trace=36) == [None, None]
+    assert weights_of(LOW, LOW, TWO_LOW, TWO_LOW, steps_to_trace=25) == [None, None, None, BOTH]
+
+
+def test_after_the_last_epoch_there_is_no_step_to_trace() -> None:
+    assert weights_of(LOW, LOW, LOW, last_epoch=3, steps_to_trace=99)[1:] == [None, "a=0.120000"]
+    assert weights_of(LOW, LOW, LOW, stops_in=3, steps_to_trace=99)[1:] == [None, "a=0.120000"]
+
+
 @pytest.mark.parametrize(("before", "dropped"), [(LOW, "a=0.120000"), (HIGH, None)])
 def test_a_resumed_run_knows_who_was_low_before(before: Weights, dropped: str | None) -> None:
     callback, logs = DropSamplers(0.5, 0), {}
+    callback.set_params({"epochs": 9})
     rows = [
         {"epoch": n + 1, "loss": 1.0, **{f"weight/{k}": v for k, v in weights.items()}}
         for n, weights in enumerate([LOW, HIGH, LOW, before])
@@ -135,6 +170,7 @@ def test_a_resumed_run_knows_who_was_low_before(before: Weights, dropped: str | 
 def test_a_resumed_run_counts_only_the_samplers_that_were_left() -> None:
     """A dropped one's column is empty from then on: .17 is low among 2, not among 4."""
     callback, logs = DropSamplers(0.5, 0), {}
+    callback.set_params({"epochs": 9})
     row = {"epoch": 3, "weight/a": 0.17, "weight/b": None, "weight/c": None, "weight/d": 0.83}
     callback.replay([row])
     callback.set_model(Mixture(a=0.17, d=0.83))

@@ -24,7 +24,7 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import fitting, stages
+from autosample_tf import fitting, retraining, searching
 from autosample_tf.callbacks import BackUp, TrainingDivergedError
 from autosample_tf.errors import InputError
 from autosample_tf.settings import Settings
@@ -89,7 +89,7 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
         patch.setattr(fitting, "_STEPS_PER_CALL", 5)  # an epoch has 22: within it, then
         stopped(small_data, run_dir, stage="search", epoch=3, between=False)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_dropped", raise_stopped)
+        patch.setattr(searching, "_dropped", raise_stopped)
         with pytest.raises(Stopped):
             finished(small_data, run_dir)
     assert not (run_dir / "search" / "result.json").exists()
@@ -97,7 +97,7 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
     stopped(small_data, run_dir, stage="retrain", epoch=2, between=False)
     stopped(small_data, run_dir, stage="refit", epoch=1)
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "_on_test", raise_stopped)
+        patch.setattr(retraining, "_on_test", raise_stopped)
         with pytest.raises(Stopped):
             finished(small_data, run_dir)
     finished(small_data, run_dir)
@@ -115,7 +115,24 @@ def test_a_stopped_run_goes_on_where_it_was_copied_to(
     assert_same_result(tmp_path / "there" / "run", whole_run)
 
 
+def test_a_run_stopped_after_a_drop_goes_on_without_the_dropped(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no step is too few to be traced anew, dns goes after the third epoch of four."""
+    monkeypatch.setattr(searching, "_STEPS_TO_TRACE", 0)
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    metrics = autosample_tf.search(str(small_data), WHOLE, run_dir=whole)
+    assert [drop["epoch"] for drop in metrics["search"]["dropped"]] == [3]
+    stopped(small_data, run_dir, resume=False, stage="search", epoch=3)
+    finished(small_data, run_dir)
+    assert_same_result(run_dir, whole)
+    before, after = history(whole / "search" / "history.csv")[-2:]
+    assert before["weight/dns:pool=4"]
+    assert not after["weight/dns:pool=4"]
+
+
 VARIANTS = {
+    "trial": dataclasses.replace(WHOLE, trial_epochs=2),
     "validation": dataclasses.replace(WHOLE, objective="validation", temperature=0.05),
     "instance": dataclasses.replace(WHOLE, mixing="instance"),
     "adam": dataclasses.replace(WHOLE, optimizer="adam"),

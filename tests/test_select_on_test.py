@@ -21,7 +21,7 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import fitting, stages
+from autosample_tf import fitting, retraining, searching, trial
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
@@ -88,7 +88,8 @@ def observed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             super().__init__(model, train, validation=validation, **others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "Evaluator", NotedEvaluator)
+        for module in (searching, trial, retraining):
+            patch.setattr(module, "Evaluator", NotedEvaluator)
         patch.setattr(fitting, "AutoSample", NotedAutoSample)
         metrics = autosample_tf.search(str(folder), SELECTED, run_dir=folder / "run")
     return Observed(folder, folder / "run", autosample_tf.load(folder), metrics, evaluated, trained)

@@ -12,7 +12,7 @@ import pytest
 from small_runs import LEAST, WHOLE, flags, history, without_seconds, write_pairs
 
 import autosample_tf
-from autosample_tf import stages
+from autosample_tf import retraining, searching, trial
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset
@@ -75,7 +75,8 @@ def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Observed:
             return super().per_user()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "Evaluator", Noted)
+        for module in (searching, trial, retraining):
+            patch.setattr(module, "Evaluator", Noted)
         metrics = autosample_tf.search(str(folder), LEAST, run_dir=folder / "run")
     return Observed(folder / "run", loaded, metrics, calls)
 

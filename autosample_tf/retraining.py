@@ -1,0 +1,95 @@
+"""The second stage of a run: retrain with what its search found, and test once.
+
+Everything is chosen on validation. The test pairs are read by one evaluator, `_on_test`, after
+the last choice; unless `select_on_test` asks for the opposite, as some published tables did it:
+`chosen_on` says which pairs choose.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autosample_tf.callbacks import read_parameters, write_parameters
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.fitting import Job, Stretch, fit, learned_from, seen_in_test, stage_seed
+from autosample_tf.interactions import Dataset
+from autosample_tf.models import Recommender
+from autosample_tf.results import SearchResult, took
+from autosample_tf.runs import Run
+from autosample_tf.settings import Settings
+from autosample_tf.trial import Start, after_trial
+
+
+def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]:
+    """Retrains with what a search found, tests once, and writes the run's metrics.
+
+    Args:
+      job: the run that retrains.
+      origin: the run that searched.
+      result: what it found.
+    """
+    gc.collect()  # a search in this process has left its mixture, which Keras keeps in cycles
+    run, data, settings = job.run, job.data, job.settings
+    start = Start(job, origin, result)
+    chosen, trial = after_trial(start)
+    best = chosen.fit("retrain", run.retrain, settings.retrain_epochs)
+    model, weights = chosen.model, chosen.weights
+    read_parameters(model, run.retrain / "best")
+    valid = _measured(run, "valid", chosen.evaluator)
+    if settings.refit:
+        model = _refit(start, weights, best.best_epoch)
+    write_parameters(model, run.retrain / "parameters")
+    run.write_json(
+        "metrics.json",
+        {
+            "dataset": data.name,
+            "model": settings.model,
+            "selected_on": "test" if settings.select_on_test else "valid",
+            "valid": valid,
+            "test": _measured(run, "test", _on_test(model, data, settings)),
+            "test_users": int(np.sum(data.test.degrees > 0)),
+            "test_users_without_train_pairs": int(
+                np.sum((data.test.degrees > 0) & (data.train.degrees == 0))
+            ),
+            "search": {**dataclasses.asdict(result), "survivors": result.survivors},
+            "retrain": {
+                "init": settings.init,
+                "weights": weights,
+                "trial": trial,
+                "epochs": len(chosen.rows),
+                "best_epoch": best.best_epoch,
+                "refit": settings.refit,
+                **took(chosen.rows),
+            },
+        },
+    )
+    return run.metrics()
+
+
+def _refit(start: Start, weights: Mapping[str, float], epochs: int) -> Recommender:
+    """Trains on train and validation together for as many epochs as were best."""
+    job, pairs = start.job, start.job.data.seen
+    model, optimizer = start.initialized(pairs)
+    if epochs:
+        autosample = start.mixture(weights, "refit", model, optimizer, pairs)
+        folder, seed = job.run.retrain / "refit", stage_seed(job.settings, "refit")
+        fit(job, autosample, pairs, Stretch("refit", folder, seed, epochs), evaluator=None)
+    return model
+
+
+def _on_test(model: Recommender, data: Dataset, settings: Settings) -> Evaluator:
+    """What reads the test pairs. Nothing may be chosen after that."""
+    seen, learned = seen_in_test(data, settings), learned_from(data, settings)
+    return Evaluator(model, data.test, seen, settings.top_k, learned)
+
+
+def _measured(run: Run, split: str, evaluator: Evaluator) -> dict[str, float]:
+    """The metrics' means over users; each user's own are written into the run folder."""
+    per_user = evaluator.per_user()
+    run.write_per_user(split, evaluator.users, per_user)
+    return {name: float(values.mean()) for name, values in per_user.items()}

@@ -1,0 +1,78 @@
+"""The first stage of a run: search under the mixture of all candidates.
+
+It goes on from wherever its checkpoint in the run folder stands. Everything is chosen on
+validation: the weights, what is dropped, the epoch whose parameters are handed on; `chosen_on`
+says which pairs that is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autosample_tf.branching import branched_search
+from autosample_tf.callbacks import DropSamplers, KeepBest, KeepEpoch
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.fitting import Job, Stretch, build, chosen_on, fit, mixture, stage_seed
+from autosample_tf.results import SearchResult, read_search_result, took
+from autosample_tf.samplers import Feedback
+
+# Steps that take as long as tracing another one: 4 s, of the standard set on gowalla. Fewer on
+# small batches would be nearer to the truth, more exact it need not be.
+_STEPS_TO_TRACE = 500
+
+
+def search_stage(job: Job) -> SearchResult:
+    """Searches, or reads what the run's search has found already."""
+    if not (job.run.search / "result.json").is_file():
+        found = branched_search(job) if job.settings.objective == "branches" else _search(job)
+        job.run.write_json("search/result.json", dataclasses.asdict(found))
+    return read_search_result(job.run)
+
+
+def _search(job: Job) -> SearchResult:
+    """One model under all candidates, whose weights learn while it trains."""
+    run, data, settings = job.run, job.data, job.settings
+    model, held_out = build(settings, data.train), chosen_on(data, settings)
+    autosample = mixture(
+        settings,
+        model,
+        Feedback(data.train, data.given),
+        samplers=settings.samplers,
+        objective=settings.objective,
+        epochs=settings.search_epochs,
+        seed=stage_seed(settings, "search"),
+        held_out=held_out,
+    )
+    drop = DropSamplers(settings.drop_threshold, settings.drop_warmup, _STEPS_TO_TRACE)
+    rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
+    best = KeepBest(job.monitor, settings.patience, run.search / "parameters", with_optimizer=True)
+    stretch = Stretch("search", run.search, stage_seed(settings, "search"), settings.search_epochs)
+    rows = fit(
+        job,
+        autosample,
+        data.train,
+        stretch,
+        evaluator=Evaluator(model, held_out, data.train, settings.top_k),
+        choices=[rewind, best, drop],
+    )
+    return SearchResult(
+        epochs=len(rows),
+        best_epoch=best.best_epoch,
+        weights=autosample.weights_by_spec(),
+        dropped=_dropped(rows),
+        rewind_epoch=settings.rewind_epoch,
+        **took(rows),
+    )
+
+
+def _dropped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The drops that the history's `dropped` column tells, in order."""
+    return [
+        {"sampler": spec, "epoch": row["epoch"], "weight": float(weight)}
+        for row in rows
+        for spec, _, weight in (
+            entry.rpartition("=") for entry in (row.get("dropped") or "").split(";") if entry
+        )
+    ]

@@ -1,0 +1,204 @@
+"""Which mixture retraining goes on with: the searched one has to earn its place.
+
+Where all samplers are about as good, what they have in common is better than a choice among
+them, and a signal that sees little says little about how far to lean. So the equal mixture of
+all candidates is tried beside the searched one, for some epochs from the same parameters, and
+retraining goes on with what validation prefers. Epochs, not one: on gowalla the equal mixture
+leads for two of them and falls behind in the third (docs/defaults.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from autosample_tf.autosample import AutoSample
+from autosample_tf.callbacks import KeepBest, read_optimizer, read_parameters
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.fitting import (
+    Job,
+    Stretch,
+    build,
+    chosen_on,
+    fit,
+    make_optimizer,
+    mixture,
+    stage_seed,
+)
+from autosample_tf.interactions import Pairs
+from autosample_tf.models import Recommender
+from autosample_tf.results import SearchResult, took
+from autosample_tf.runs import Run
+from autosample_tf.samplers import Feedback, build_samplers
+from autosample_tf.settings import Settings
+
+SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried
+_VERDICT = "retrain/trial.json"
+
+
+def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[str, float]]:
+    """The weights that retraining may go on with, by name: the searched ones, and equal ones of
+    all candidates where they are another mixture and there is a trial.
+
+    `uniform` has searched nothing, and `branches` has tried the equal mixture already.
+    """
+    mixtures = {SEARCHED: result.weights}
+    specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
+    equal = dict.fromkeys(specs, 1 / len(specs))
+    is_tried = settings.objective not in ("branches", "uniform") and _trial_epochs(settings)
+    if is_tried and result.weights != equal:
+        mixtures[EQUAL] = equal
+    return mixtures
+
+
+def _trial_epochs(settings: Settings) -> int:
+    return min(settings.trial_epochs, settings.retrain_epochs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What every retraining in a run starts from.
+
+    Attributes:
+      job: the run that retrains.
+      origin: the run that searched.
+      result: what it found.
+    """
+
+    job: Job
+    origin: Run
+    result: SearchResult
+
+    def initialized(self, pairs: Pairs) -> tuple[Recommender, tf.keras.optimizers.Optimizer]:
+        """The model and its optimizer as retraining on those pairs has them at first.
+
+        The optimizer goes on as well, if it is of the same kind: an Adam that begins anew moves
+        every entry by nearly its whole rate at first, and what the search had learned suffers.
+        """
+        settings, origin = self.job.settings, self.origin
+        model, optimizer = build(settings, pairs), make_optimizer(settings)
+        if settings.init == "scratch":
+            return model, optimizer
+        name = "parameters" if settings.init == "search" else f"epoch-{self.result.rewind_epoch}"
+        read_parameters(model, origin.search / name)
+        if settings.optimizer == origin.config()["settings"]["optimizer"]:
+            optimizer.build(model.trainable_variables)
+            read_optimizer(optimizer, origin.search / name)
+        return model, optimizer
+
+    def mixture(
+        self,
+        weights: Mapping[str, float],
+        stage: str,
+        model: Recommender,
+        optimizer: tf.keras.optimizers.Optimizer,
+        pairs: Pairs,
+        held_out: Pairs | None = None,
+    ) -> AutoSample:
+        """Samplers under fixed weights; of `held_out` they learn nothing, it tells how many
+        negatives are false."""
+        settings = self.job.settings
+        return mixture(
+            settings,
+            model,
+            Feedback(pairs, self.job.data.given),
+            samplers=list(weights),
+            objective="uniform",
+            weights=weights,
+            epochs=settings.retrain_epochs,
+            seed=stage_seed(settings, stage),
+            held_out=held_out,
+            optimizer=optimizer,
+        )
+
+
+class Contender:
+    """One mixture in retraining, with a model of its own.
+
+    Args:
+      start: where it starts.
+      weights: of its samplers, by spec.
+
+    Attributes:
+      rows: of the history, once fitted.
+    """
+
+    def __init__(self, start: Start, weights: Mapping[str, float]):
+        job = start.job
+        self.weights, self._job = dict(weights), job
+        train, held_out = job.data.train, chosen_on(job.data, job.settings)
+        self.model, optimizer = start.initialized(train)
+        self.evaluator = Evaluator(self.model, held_out, train, job.settings.top_k)
+        self._begins_at = self.evaluator.mean()[job.monitor]
+        self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
+        self.rows: list[dict[str, Any]] = []
+
+    def fit(self, name: str, folder: Path, last_epoch: int) -> KeepBest:
+        """Trains up to an epoch from wherever the folder stands; what was kept as the best."""
+        job = self._job
+        best = KeepBest(job.monitor, job.settings.patience, folder / "best")
+        best.start_from(self._begins_at, self.model)
+        self.rows = fit(
+            job,
+            self._autosample,
+            job.data.train,
+            Stretch(name, folder, stage_seed(job.settings, "retrain"), last_epoch),
+            evaluator=self.evaluator,
+            choices=[best],
+        )
+        return best
+
+
+def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
+    """What retraining goes on with, its first epochs being those of its trial; and what
+    `metrics.json` says of the trial, None where there was none."""
+    run = start.job.run
+    mixtures = mixtures_to_try(start.job.settings, start.result)
+    if len(mixtures) == 1:
+        return Contender(start, mixtures[SEARCHED]), None
+    tried_last = None if (run.path / _VERDICT).is_file() else _try(start, mixtures)
+    verdict = run.read_json(_VERDICT)
+    del verdict["schema_version"]
+    best = mixtures[verdict["best"]]
+    _hand_on(run, verdict["best"])
+    if tried_last is not None and tried_last.weights == best:
+        return tried_last, verdict
+    return Contender(start, best), verdict
+
+
+def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
+    """Tries the mixtures one after another, and writes the verdict; who was tried last.
+
+    One at a time, so that one is in memory; the searched mixture last, so that it need not be
+    traced again where it is the better one.
+    """
+    run, epochs = start.job.run, _trial_epochs(start.job.settings)
+    valid, rows = {}, {}
+    for name in (EQUAL, SEARCHED):
+        contender = Contender(start, mixtures[name])
+        valid[name] = contender.fit(f"trial {name}", _folder(run, name), epochs).best
+        rows[name] = contender.rows
+    best = EQUAL if valid[EQUAL] > valid[SEARCHED] else SEARCHED
+    (other,) = {EQUAL, SEARCHED} - {best}
+    told = {"best": best, "valid": valid, "epochs": len(rows[other]), **took(rows[other])}
+    run.write_json(_VERDICT, told)
+    return contender
+
+
+def _hand_on(run: Run, best: str) -> None:
+    """Makes the better one's folder the retraining's; of the other only its history stays."""
+    if (folder := _folder(run, best)).is_dir():
+        for path in folder.iterdir():
+            path.replace(run.retrain / path.name)
+        folder.rmdir()
+    for path in (run.retrain / "trial").glob("*/*"):
+        if path.name != "history.csv":
+            path.unlink()
+
+
+def _folder(run: Run, name: str) -> Path:
+    return run.retrain / "trial" / name

@@ -1,0 +1,224 @@
+"""The trial: retraining goes on with the mixture, searched or equal, that validation prefers."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from small_runs import (
+    LEAST,
+    WHOLE,
+    Stopped,
+    history,
+    parameters,
+    stop_in,
+    without_seconds,
+)
+
+import autosample_tf
+from autosample_tf import trial
+from autosample_tf.results import SearchResult
+from autosample_tf.settings import Settings
+from autosample_tf.trial import EQUAL, SEARCHED, mixtures_to_try
+
+TRIED = dataclasses.replace(WHOLE, trial_epochs=2, retrain_epochs=4)
+EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)
+
+
+# --- what is tried
+
+
+def found(**weights: float) -> SearchResult:
+    return SearchResult(
+        epochs=4, best_epoch=3, seconds=1.0, weights=weights, dropped=[], rewind_epoch=1
+    )
+
+
+def test_the_equal_mixture_is_of_all_candidates_dropped_ones_too() -> None:
+    tried = mixtures_to_try(TRIED, found(rns=1.0))
+    assert tried == {SEARCHED: {"rns": 1.0}, EQUAL: EQUAL_WEIGHTS}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"trial_epochs": 0},
+        {"retrain_epochs": 0},
+        {"objective": "uniform"},
+        {"objective": "branches"},
+        {"samplers": ("rns",)},
+    ],
+)
+def test_there_is_no_trial_where_there_is_nothing_to_try(changes: dict[str, Any]) -> None:
+    settings = dataclasses.replace(TRIED, **changes)
+    assert mixtures_to_try(settings, found(rns=1.0)) == {SEARCHED: {"rns": 1.0}}
+
+
+def test_nor_where_the_searched_mixture_is_the_equal_one() -> None:
+    assert list(mixtures_to_try(TRIED, found(**EQUAL_WEIGHTS))) == [SEARCHED]
+
+
+# --- a trial that each of the two wins
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A retraining with a trial, and the run whose search it is of."""
+
+    searched: Path
+    run: Path
+    best: str
+
+    @property
+    def other(self) -> str:
+        return SEARCHED if self.best == EQUAL else EQUAL
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The mixture that won."""
+        searched = read(self.searched / "search" / "result.json")["weights"]
+        return EQUAL_WEIGHTS if self.best == EQUAL else searched
+
+
+CHANGES = {"trial_epochs": 2, "retrain_epochs": 4}
+# The winner, and the mixture that the search is made to have found.
+WINNERS = {SEARCHED: {"dns:pool=4": 1.0}, EQUAL: {"pns:alpha=0.75": 1.0}}
+
+
+def searched_with(whole_run: Path, folder: Path, weights: dict[str, float]) -> Path:
+    """A copy of a run whose search ended with other weights."""
+    shutil.copytree(whole_run, folder)
+    result = read(folder / "search" / "result.json")
+    (folder / "search" / "result.json").write_text(json.dumps({**result, "weights": weights}))
+    return folder
+
+
+@pytest.fixture(scope="module", params=WINNERS)
+def tried(
+    request: pytest.FixtureRequest, whole_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Tried:
+    folder = tmp_path_factory.mktemp("tried")
+    searched = searched_with(whole_run, folder / "searched", WINNERS[request.param])
+    autosample_tf.retrain(searched, run_dir=folder / "run", changes=CHANGES)
+    return Tried(searched, folder / "run", request.param)
+
+
+def test_the_better_one_on_validation_wins(tried: Tried) -> None:
+    """Its best epoch of the trial, or what both begin with; histories say what was seen."""
+    verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
+    assert verdict["best"] == tried.best
+    assert verdict["valid"][tried.best] > verdict["valid"][tried.other]
+    mine = history(tried.run / "retrain" / "history.csv")
+    its = history(tried.run / "retrain" / "trial" / tried.other / "history.csv")
+    for rows, name in ((mine[:2], tried.best), (its, tried.other)):
+        best = max(float(row["ndcg@10"]) for row in rows)
+        assert verdict["valid"][name] == max(best, begins_at(tried))
+
+
+def begins_at(tried: Tried) -> float:
+    """Of the rewound epoch."""
+    (row,) = (
+        row
+        for row in history(tried.searched / "search" / "history.csv")
+        if row["epoch"] == str(WHOLE.drop_warmup)
+    )
+    return float(row["ndcg@10"])
+
+
+def test_the_retraining_is_as_it_would_be_without_the_other_one(
+    tried: Tried, tmp_path: Path
+) -> None:
+    """Histories, weights and parameters are those of retraining the winner without a trial."""
+    searched = searched_with(tried.searched, tmp_path / "searched", tried.weights)
+    autosample_tf.retrain(
+        searched, run_dir=tmp_path / "run", changes={**CHANGES, "trial_epochs": 0}
+    )
+    for path in ("retrain/history.csv", "retrain/refit/history.csv"):
+        assert history(tried.run / path) == history(tmp_path / "run" / path)
+    mine, its = (read(folder / "metrics.json") for folder in (tried.run, tmp_path / "run"))
+    assert mine["retrain"]["weights"] == its["retrain"]["weights"] == tried.weights
+    assert its["retrain"]["trial"] is None
+    for name in ("valid", "test"):
+        assert mine[name] == its[name]
+    mine, its = (parameters(f / "retrain/parameters") for f in (tried.run, tmp_path / "run"))
+    for name, values in mine.items():
+        np.testing.assert_array_equal(values, its[name])
+
+
+def test_of_the_other_one_its_history_alone_stays(tried: Tried) -> None:
+    left = [path for path in (tried.run / "retrain" / "trial").rglob("*") if path.is_file()]
+    assert left == [tried.run / "retrain" / "trial" / tried.other / "history.csv"]
+    verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
+    with left[0].open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert verdict["epochs"] == len(rows) == 2
+    assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
+
+
+def test_a_retraining_that_was_stopped_anywhere_ends_alike(
+    tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either half of the trial, before its verdict is followed, while files are handed on,
+    and after it."""
+    run_dir, begun = tmp_path / "run", False
+
+    def stops(**how: Any) -> None:
+        nonlocal begun
+        with pytest.raises(Stopped):
+            autosample_tf.retrain(
+                tried.searched,
+                run_dir=run_dir,
+                changes=CHANGES,
+                resume=begun,
+                **how,
+            )
+        begun = True
+
+    stops(reporter=stop_in("trial equal", 1))
+    stops(reporter=stop_in("trial searched", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(trial, "_hand_on", _raise_stopped)
+        stops()
+    assert (run_dir / "retrain" / "trial.json").is_file()
+    folder = run_dir / "retrain" / "trial" / tried.best
+    (folder / "history.csv").replace(run_dir / "retrain" / "history.csv")
+    stops(reporter=stop_in("retrain", 3))
+    autosample_tf.retrain(tried.searched, run_dir=run_dir, changes=CHANGES, resume=True)
+    mine, its = (without_seconds(read(f / "metrics.json")) for f in (run_dir, tried.run))
+    assert mine == its
+    for path in ("retrain", f"retrain/trial/{tried.other}"):
+        assert history(run_dir / path / "history.csv") == history(tried.run / path / "history.csv")
+
+
+def _raise_stopped(*_: object) -> None:
+    raise Stopped
+
+
+# --- around it
+
+
+def test_a_search_with_its_retraining_has_the_trial_too(small_data: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        LEAST, samplers=WHOLE.samplers, objective="joint", trial_epochs=1, retrain_epochs=2
+    )
+    metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
+    verdict = metrics["retrain"]["trial"]
+    assert set(verdict["valid"]) == {SEARCHED, EQUAL}
+    winner = metrics["search"]["weights"] if verdict["best"] == SEARCHED else EQUAL_WEIGHTS
+    assert metrics["retrain"]["weights"] == winner
+    assert metrics["retrain"]["epochs"] == 2
+
+
+def test_the_default_is_a_trial_no_longer_than_patience() -> None:
+    """Longer ones would not tell more: each stops by itself after so many worse epochs."""
+    assert Settings().trial_epochs == Settings().patience
