@@ -25,7 +25,13 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import KeepEpoch, read_state, write_parameters, write_state
+from autosample_tf.callbacks import (
+    KeepEpoch,
+    read_back_up,
+    read_optimizer,
+    read_parameters,
+    write_parameters,
+)
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.fitting import (
     Job,
@@ -205,7 +211,7 @@ class _Tree:
             choices=[KeepEpoch(rewind, self._folder / f"epoch-{rewind}")],
         )
         self.rows += rows
-        write_state(self.model, self._optimizer, self._state(0))
+        write_parameters(self.model, self._state(0), self._optimizer)
         evidence = dict(zip(self.candidates, autosample.logits.numpy().tolist(), strict=True))
         ranked = sorted(self.candidates, key=evidence.__getitem__, reverse=True)
         return rows[-1][self._job.monitor], ranked
@@ -222,8 +228,8 @@ class _Tree:
         """Keeps that state, and of the round no other; adds its epochs to the history."""
         folder = self._branch_folder(number, best)
         if latest := tf.train.latest_checkpoint(str(folder)):
-            read_state(self.model, self._optimizer, Path(latest))
-            write_state(self.model, self._optimizer, self._state(number))
+            read_back_up(self.model, self._optimizer, Path(latest))
+            write_parameters(self.model, self._state(number), self._optimizer)
         own = History(folder / "history.csv")
         own.load(self._job.settings.search_epochs)
         history = History(self._folder / "history.csv")
@@ -236,7 +242,7 @@ class _Tree:
 
     def keep(self, number: int) -> None:
         """Writes the state that a round left, 0 being the warm-up, as retraining reads it."""
-        read_state(self.model, self._optimizer, self._state(number))
+        self._go_back_to(number)
         write_parameters(self.model, self._folder / "parameters", self._optimizer)
 
     def _branch(self, number: int, name: str, first: int, last: int) -> list[dict[str, Any]]:
@@ -246,7 +252,7 @@ class _Tree:
             history.load(last)
             return history.rows
         autosample = self._begun(name)
-        read_state(self.model, self._optimizer, self._state(number - 1))
+        self._go_back_to(number - 1)
         seed = stage_seed(self._job.settings, "branch", number)
         return fit(
             self._untimed,
@@ -278,6 +284,11 @@ class _Tree:
         for variable, value in zip(autosample.of_samplers(), values, strict=True):
             variable.assign(value)
         return autosample
+
+    def _go_back_to(self, number: int) -> None:
+        """Sets the model and its optimizer to what a round left."""
+        read_parameters(self.model, self._state(number))
+        read_optimizer(self._optimizer, self._state(number))
 
     def _state(self, number: int) -> Path:
         return self._folder / f"round-{number}"

@@ -294,20 +294,13 @@ class BackUp(tf.keras.callbacks.Callback):
         self._manager.save(checkpoint_number=epoch + 1)
 
 
-def write_state(
+def read_back_up(
     model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, path: Path
 ) -> None:
-    """Writes a recommender and its optimizer, as they stand in `BackUp`'s checkpoints too."""
-    _state(model, optimizer).write(str(path))
-
-
-def read_state(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer, path: Path) -> None:
-    """Reads what `write_state` or `BackUp` wrote."""
-    _state(model, optimizer).read(str(path)).assert_existing_objects_matched().expect_partial()
-
-
-def _state(model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(autosample=tf.train.Checkpoint(model=model, optimizer=optimizer))
+    """Reads a recommender and its optimizer of a checkpoint that `BackUp` wrote."""
+    trained = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    checkpoint = tf.train.Checkpoint(autosample=trained)
+    checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
 
 
 def write_parameters(
