@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.interactions import Dataset
+from autosample_tf.results import trained_weights
 from autosample_tf.runs import Run, folder_name
 from autosample_tf.samplers import build_samplers
 from autosample_tf.settings import Settings
@@ -233,14 +234,14 @@ def _outcome(
         tf.keras.backend.clear_session()
         gc.collect()  # Keras keeps a run's models in cycles
     metrics = run.metrics()
-    retrain = metrics["retrain"]
-    stages = [metrics["search"], retrain, *([retrain["trial"]] if retrain["trial"] else [])]
+    trial = metrics["retrain"].get("trial")
+    stages = [metrics["search"], metrics["retrain"], *([trial] if trial else [])]
     return Outcome(
         contestant=name,
         seed=settings.seed,
         epochs=sum(stage["epochs"] for stage in stages),
         seconds=sum(stage["seconds"] + stage["evaluation_seconds"] for stage in stages),
-        weights=retrain["weights"],
+        weights=trained_weights(metrics),
         per_user={split: run.per_user(split) for split in ("valid", "test")},
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autosample_tf.results import trained_weights
+
 _SIGNATURES = (
     ("serving_default", "user_id [b]", "item_id, score [b, k]; known [b]"),
     ("recommend", "user_id [b], k, exclude_item_id [b, any]", "item_id, score [b, k]; known [b]"),
@@ -39,7 +41,7 @@ def model_card(
             [(name, value, metrics["test"].get(name)) for name, value in metrics["valid"].items()],
         ),
         "## Sampler weights",
-        _table(("sampler", "weight"), _weights(metrics).items()),
+        _table(("sampler", "weight"), trained_weights(metrics).items()),
         "## Settings",
         _table(("", ""), settings.items()),
         "## Signatures",
@@ -49,12 +51,6 @@ def model_card(
         _table(("", ""), _flat(exported)),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _weights(metrics: Mapping[str, Any]) -> Mapping[str, float]:
-    """Those that the model was retrained under; of runs of before there were trials, the
-    search's."""
-    return metrics["retrain"].get("weights", metrics["search"]["weights"])
 
 
 def _selected(metrics: Mapping[str, Any]) -> str:

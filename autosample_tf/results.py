@@ -45,6 +45,14 @@ def took(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: sum(row[name] for row in rows) for name in ("seconds", "evaluation_seconds")}
 
 
+def trained_weights(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The weights that a run's model was retrained under, by spec, of its `metrics.json`.
+
+    Runs of before there were trials went on with the search's.
+    """
+    return metrics["retrain"].get("weights", metrics["search"]["weights"])
+
+
 def read_search_result(run: Run) -> SearchResult:
     """What the run's search found.
 

@@ -23,7 +23,7 @@ from small_runs import (
 
 import autosample_tf
 from autosample_tf import trial
-from autosample_tf.results import SearchResult
+from autosample_tf.results import SearchResult, trained_weights
 from autosample_tf.settings import Settings
 from autosample_tf.trial import EQUAL, SEARCHED, mixtures_to_try
 
@@ -217,6 +217,11 @@ def test_a_search_with_its_retraining_has_the_trial_too(small_data: Path, tmp_pa
     winner = metrics["search"]["weights"] if verdict["best"] == SEARCHED else EQUAL_WEIGHTS
     assert metrics["retrain"]["weights"] == winner
     assert metrics["retrain"]["epochs"] == 2
+
+
+def test_a_run_of_before_there_were_trials_went_on_with_the_searchs_weights() -> None:
+    metrics = {"search": {"weights": {"rns": 1.0}}, "retrain": {"init": "search"}}
+    assert trained_weights(metrics) == {"rns": 1.0}
 
 
 def test_the_default_is_a_trial_no_longer_than_patience() -> None:
