@@ -173,6 +173,9 @@ def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
 def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
     """Tries the mixtures one after another, and writes the verdict; who was tried last.
 
+    The better one has the better best epoch of its own. Where both begin says nothing of either,
+    though it may be better than both: the search chose it as its best.
+
     One at a time, so that one is in memory; the searched mixture last, so that it need not be
     traced again where it is the better one.
     """
@@ -180,8 +183,9 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
     valid, rows = {}, {}
     for name in (EQUAL, SEARCHED):
         contender = Contender(start, mixtures[name])
-        valid[name] = contender.fit(f"trial {name}", _folder(run, name), epochs).best
+        contender.fit(f"trial {name}", _folder(run, name), epochs)
         rows[name] = contender.rows
+        valid[name] = max(row[start.job.monitor] for row in contender.rows)
     best = EQUAL if valid[EQUAL] > valid[SEARCHED] else SEARCHED
     (other,) = {EQUAL, SEARCHED} - {best}
     told = {"best": best, "valid": valid, "epochs": len(rows[other]), **took(rows[other])}
