@@ -212,7 +212,7 @@ def retrain_options(defaults: bool) -> Callable:
     return _options(
         _choice("--init", known.INITS, default("init"), "Where retraining starts."),
         _number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
-        _number("--trial-epochs", int, default("trial_epochs"),
+        _number("--trial-epochs", int, None,
                 "Epochs in which retraining tries the equal mixture too; 0: no trial."),
         click.option("--refit/--no-refit", default=default("refit"),
                      help="Train once more on train and validation, everything fixed."),

@@ -44,6 +44,10 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.1}
 
 
+# Of a trial, and of train pairs from which its validation tells more than luck.
+_TRIAL_EPOCHS, _PAIRS_THAT_TELL = 5, 204_800
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What a search and its retraining do; the run's folder and data are given apart.
@@ -78,7 +82,8 @@ class Settings:
         last of the warm-up.
       trial_epochs: for which retraining tries the equal mixture of all candidates beside the
         searched one, from the same parameters; it goes on with the better one. 0: the searched
-        one is taken as it is. Objectives that do not learn within steps have no trial.
+        one is taken as it is. None: 5, or 0 of fewer than 204,800 train pairs, where validation
+        tells mostly luck. Objectives that do not learn within steps have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.
@@ -120,7 +125,7 @@ class Settings:
     time_samplers: bool = True
     init: str = "search"
     rewind_epoch: int | None = None
-    trial_epochs: int = 5
+    trial_epochs: int | None = None
     refit: bool = False
     search_epochs: int = 10
     retrain_epochs: int = 60
@@ -190,6 +195,8 @@ class Settings:
             chosen["temperature"] = TEMPERATURES[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
+        if self.trial_epochs is None:
+            chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_THAT_TELL else 0
         if self.rewind_epoch is None:
             chosen["rewind_epoch"] = max(1, min(self.drop_warmup, self.search_epochs))
         return dataclasses.replace(self, **chosen)

@@ -56,7 +56,8 @@ def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[
 
 
 def _trial_epochs(settings: Settings) -> int:
-    return min(settings.trial_epochs, settings.retrain_epochs)
+    # None is stored by no run, but by those of before there were trials.
+    return min(settings.trial_epochs or 0, settings.retrain_epochs)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -213,6 +213,8 @@ def test_a_run_of_before_there_were_trials_went_on_with_the_searchs_weights() ->
     assert trained_weights(metrics) == {"rns": 1.0}
 
 
-def test_the_default_is_a_trial_no_longer_than_patience() -> None:
+def test_the_default_is_a_trial_where_validation_tells_and_no_longer_than_patience() -> None:
     """Longer ones would not tell more: each stops by itself after so many worse epochs."""
-    assert Settings().trial_epochs == Settings().patience
+    assert Settings().resolved(204_799).trial_epochs == 0
+    assert Settings().resolved(204_800).trial_epochs == Settings().patience
+    assert Settings(trial_epochs=3).resolved(1_000).trial_epochs == 3
