@@ -10,6 +10,7 @@ leads for two of them and falls behind in the third (docs/defaults.md).
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,18 +162,18 @@ def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
     mixtures = mixtures_to_try(start.job.settings, start.result)
     if len(mixtures) == 1:
         return Contender(start, mixtures[SEARCHED]), None
-    tried_last = None if (run.path / _VERDICT).is_file() else _try(start, mixtures)
+    searched = None if (run.path / _VERDICT).is_file() else _try(start, mixtures)
     verdict = run.read_json(_VERDICT)
     del verdict["schema_version"]
-    best = mixtures[verdict["best"]]
-    _hand_on(run, verdict["best"])
-    if tried_last is not None and tried_last.weights == best:
-        return tried_last, verdict
-    return Contender(start, best), verdict
+    best = verdict["best"]
+    _hand_on(run, best)
+    if searched is not None and best == SEARCHED:
+        return searched, verdict
+    return Contender(start, mixtures[best]), verdict
 
 
 def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
-    """Tries the mixtures one after another, and writes the verdict; who was tried last.
+    """Tries the mixtures one after another, and writes the verdict; the searched one, as tried.
 
     The better one has the better best epoch of its own. Where both begin says nothing of either,
     though it may be better than both: the search chose it as its best.
@@ -181,17 +182,22 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
     traced again where it is the better one.
     """
     run, epochs = start.job.run, _trial_epochs(start.job.settings)
-    valid, rows = {}, {}
-    for name in (EQUAL, SEARCHED):
+
+    def tried(name: str) -> Contender:
         contender = Contender(start, mixtures[name])
         contender.fit(f"trial {name}", _folder(run, name), epochs)
-        rows[name] = contender.rows
-        valid[name] = max(row[start.job.monitor] for row in contender.rows)
+        return contender
+
+    rows = {EQUAL: tried(EQUAL).rows}
+    gc.collect()  # Keras keeps its model in cycles
+    searched = tried(SEARCHED)
+    rows[SEARCHED] = searched.rows
+    valid = {name: max(row[start.job.monitor] for row in rows[name]) for name in rows}
     best = EQUAL if valid[EQUAL] > valid[SEARCHED] else SEARCHED
     (other,) = {EQUAL, SEARCHED} - {best}
     told = {"best": best, "valid": valid, "epochs": len(rows[other]), **took(rows[other])}
     run.write_json(_VERDICT, told)
-    return contender
+    return searched
 
 
 def _hand_on(run: Run, best: str) -> None:
