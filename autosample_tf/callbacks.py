@@ -147,10 +147,10 @@ class DropSamplers(tf.keras.callbacks.Callback):
         self._steps_an_epoch = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        low = self._low(self.model.weights_by_spec())
+        weights = self.model.weights_by_spec()
+        low = self._low(weights)
         to_drop = low & self._low_before if epoch + 1 > self._warmup else set()
-        if to_drop and self._is_worth_it(epoch + 1, len(to_drop)):
-            weights = self.model.weights_by_spec()
+        if to_drop and self._is_worth_it(epoch + 1, len(to_drop) / len(weights)):
             logs["dropped"] = ";".join(f"{spec}={weights[spec]:.6f}" for spec in sorted(to_drop))
             log.info("epoch %d: dropped %s", epoch + 1, logs["dropped"])
             self.model.drop(to_drop)
@@ -166,11 +166,11 @@ class DropSamplers(tf.keras.callbacks.Callback):
             }
             self._low_before = self._low(weights)
 
-    def _is_worth_it(self, epochs: int, number: int) -> bool:
-        """Whether dropping so many after so many epochs is, or there is no step to trace."""
+    def _is_worth_it(self, epochs: int, share: float) -> bool:
+        """Whether dropping a share of the samplers after so many epochs is, or there is no step
+        to trace."""
         left = self._steps_an_epoch * (self.params["epochs"] - epochs)
-        saved = left * number / len(self.model.survivors)
-        return self.model.stop_training or not left or saved >= self._steps_to_trace
+        return self.model.stop_training or not left or left * share >= self._steps_to_trace
 
     def _low(self, weights: Mapping[str, float]) -> set[str]:
         limit = self._threshold / len(weights)

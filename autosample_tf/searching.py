@@ -18,8 +18,8 @@ from autosample_tf.fitting import Job, Stretch, build, chosen_on, fit, mixture, 
 from autosample_tf.results import SearchResult, read_search_result, took
 from autosample_tf.samplers import Feedback
 
-# Steps that take as long as tracing another one: 4 s, of the standard set on gowalla. Fewer on
-# small batches would be nearer to the truth, more exact it need not be.
+# Steps that take as long as tracing another one: some 4 s, of the standard set on gowalla. Of
+# smaller batches it would be more; more exact it need not be.
 _STEPS_TO_TRACE = 500
 
 

@@ -43,10 +43,6 @@ class Mixture:
         self.weights = weights
         self.stop_training = False
 
-    @property
-    def survivors(self) -> list[str]:
-        return list(self.weights)
-
     def weights_by_spec(self) -> Weights:
         return dict(self.weights)
 
