@@ -132,7 +132,6 @@ def test_a_run_stopped_after_a_drop_goes_on_without_the_dropped(
 
 
 VARIANTS = {
-    "trial": dataclasses.replace(WHOLE, trial_epochs=2),
     "validation": dataclasses.replace(WHOLE, objective="validation", temperature=0.05),
     "instance": dataclasses.replace(WHOLE, mixing="instance"),
     "adam": dataclasses.replace(WHOLE, optimizer="adam"),
