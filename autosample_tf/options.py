@@ -213,7 +213,7 @@ def retrain_options(defaults: bool) -> Callable:
         _choice("--init", known.INITS, default("init"), "Where retraining starts."),
         _number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
         _number("--trial-epochs", int, None,
-                "Epochs in which retraining tries the equal mixture too; 0: no trial."),
+                "Epochs in which retraining tries simpler mixtures too; 0: no trial."),
         click.option("--refit/--no-refit", default=default("refit"),
                      help="Train once more on train and validation, everything fixed."),
         _number("--retrain-epochs", int, default("retrain_epochs"), "Most epochs of retraining."),

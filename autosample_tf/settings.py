@@ -39,11 +39,11 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "neumf": {"learning_rate": 1e-3, "l2": 1e-3, "optimizer": "row-sparse-adam"},
     "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
-# The softmax temperature that an objective's logits are made for. Those of `validation`
-# are means of standardized numbers, some tenths apart where one sampler is clearly better.
-TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.1}
-
-
+# The softmax temperature that an objective's logits are made for. Those of `validation` are means
+# of standardized numbers, some tenths apart where one sampler is clearly better. Where there is a
+# trial, which makes good what is too much, they may lean harder.
+TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.3}
+_TEMPERATURE_BEFORE_A_TRIAL = {"validation": 0.1}
 # Of a trial, and of train pairs from which its validation tells more than luck.
 _TRIAL_EPOCHS, _PAIRS_THAT_TELL = 5, 204_800
 
@@ -64,7 +64,8 @@ class Settings:
         their negatives, one score an example instead of one a sampler.
       objective: what the weights learn from; see `autosample`.
       temperature: of the softmax over logits, above 0; lower chooses more sharply, and
-        follows noise more. None: the objective's, `TEMPERATURES`.
+        follows noise more. None: the objective's, `TEMPERATURES`; for `validation` 0.3, or 0.1
+        of 204,800 train pairs or more.
       drop_threshold: a sampler is dropped when its weight is under this share of an equal
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop; under `validation` the weights stay equal
@@ -80,10 +81,11 @@ class Settings:
         `optimizer` is another than the search's.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
-      trial_epochs: for which retraining tries the equal mixture of all candidates beside the
-        searched one, from the same parameters; it goes on with the better one. 0: the searched
-        one is taken as it is. None: 5, or 0 of fewer than 204,800 train pairs, where validation
-        tells mostly luck. Objectives that do not learn within steps have no trial.
+      trial_epochs: for which retraining tries the equal mixture of all candidates, and the
+        searched one's strongest sampler alone, beside the searched one, from the same parameters;
+        it goes on with the best. 0: the searched one is taken as it is. None: 5, or 0 of fewer
+        than 204,800 train pairs, where validation tells mostly luck. Objectives that do not learn
+        within steps have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.
@@ -191,12 +193,14 @@ class Settings:
             for name, default in MODEL_DEFAULTS[self.model].items()
             if getattr(self, name) is None
         }
+        does_tell = num_pairs >= _PAIRS_THAT_TELL
         if self.temperature is None:
-            chosen["temperature"] = TEMPERATURES[self.objective]
+            by_objective = {**TEMPERATURES, **(_TEMPERATURE_BEFORE_A_TRIAL if does_tell else {})}
+            chosen["temperature"] = by_objective[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
-            chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_THAT_TELL else 0
+            chosen["trial_epochs"] = _TRIAL_EPOCHS if does_tell else 0
         if self.rewind_epoch is None:
             chosen["rewind_epoch"] = max(1, min(self.drop_warmup, self.search_epochs))
         return dataclasses.replace(self, **chosen)

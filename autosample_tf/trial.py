@@ -1,10 +1,11 @@
 """Which mixture retraining goes on with: the searched one has to earn its place.
 
 Where all samplers are about as good, what they have in common is better than a choice among
-them, and a signal that sees little says little about how far to lean. So the equal mixture of
-all candidates is tried beside the searched one, for some epochs from the same parameters, and
-retraining goes on with what validation prefers. Epochs, not one: on gowalla the equal mixture
-leads for two of them and falls behind in the third (docs/defaults.md).
+them; where one is best by far, it is better alone; and how far to lean, a signal says worse than
+towards whom. So the equal mixture of all candidates and the searched one's strongest sampler alone
+are tried beside the searched mixture, for some epochs from the same parameters, and retraining
+goes on with what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two
+of them and falls behind in the third (docs/defaults.md).
 """
 
 from __future__ import annotations
@@ -37,23 +38,23 @@ from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import Settings
 
-SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried
+SEARCHED, EQUAL, STRONGEST = "searched", "equal", "strongest"  # mixtures that are tried
 _VERDICT = "retrain/trial.json"
 
 
 def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[str, float]]:
-    """The weights that retraining may go on with, by name: the searched ones, and equal ones of
-    all candidates where they are another mixture and there is a trial.
+    """The weights that retraining may go on with, by name: the searched ones, and where there is
+    a trial and they are others, equal ones of all candidates and the strongest sampler alone.
 
-    `uniform` has searched nothing, and `branches` has tried the equal mixture already.
+    `uniform` has searched nothing, and `branches` has tried these already.
     """
-    mixtures = {SEARCHED: result.weights}
+    searched = result.weights
+    if settings.objective in ("branches", "uniform") or not _trial_epochs(settings):
+        return {SEARCHED: searched}
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
-    equal = dict.fromkeys(specs, 1 / len(specs))
-    is_tried = settings.objective not in ("branches", "uniform") and _trial_epochs(settings)
-    if is_tried and result.weights != equal:
-        mixtures[EQUAL] = equal
-    return mixtures
+    strongest = max(searched, key=searched.__getitem__)
+    others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), STRONGEST: {strongest: 1.0}}
+    return {SEARCHED: searched, **{k: other for k, other in others.items() if other != searched}}
 
 
 def _trial_epochs(settings: Settings) -> int:
@@ -124,18 +125,20 @@ class Contender:
     Args:
       start: where it starts.
       weights: of its samplers, by spec.
+      begins_at: the held-out metric of the start's parameters, which all contenders share; None:
+        not evaluated yet.
 
     Attributes:
       rows: of the history, once fitted.
     """
 
-    def __init__(self, start: Start, weights: Mapping[str, float]):
+    def __init__(self, start: Start, weights: Mapping[str, float], begins_at: float | None = None):
         job = start.job
         self.weights, self._job = dict(weights), job
         train, held_out = job.data.train, chosen_on(job.data, job.settings)
         self.model, optimizer = start.initialized(train)
         self.evaluator = Evaluator(self.model, held_out, train, job.settings.top_k)
-        self._begins_at = self.evaluator.mean()[job.monitor]
+        self.begins_at = self.evaluator.mean()[job.monitor] if begins_at is None else begins_at
         self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
         self.rows: list[dict[str, Any]] = []
 
@@ -143,7 +146,7 @@ class Contender:
         """Trains up to an epoch from wherever the folder stands; what was kept as the best."""
         job = self._job
         best = KeepBest(job.monitor, job.settings.patience, folder / "best")
-        best.start_from(self._begins_at, self.model)
+        best.start_from(self.begins_at, self.model)
         self.rows = fit(
             job,
             self._autosample,
@@ -167,41 +170,48 @@ def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
     del verdict["schema_version"]
     best = verdict["best"]
     _hand_on(run, best)
-    if searched is not None and best == SEARCHED:
-        return searched, verdict
-    return Contender(start, mixtures[best]), verdict
+    if searched is None:
+        return Contender(start, mixtures[best]), verdict
+    if best != SEARCHED:
+        return Contender(start, mixtures[best], searched.begins_at), verdict
+    return searched, verdict
 
 
 def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
     """Tries the mixtures one after another, and writes the verdict; the searched one, as tried.
 
-    The better one has the better best epoch of its own. Where both begin says nothing of either,
-    though it may be better than both: the search chose it as its best.
+    The best has the best epoch of its own. Where all begin says nothing of any, though it may
+    be better than all of them: the search chose it as its best.
 
     One at a time, so that one is in memory; the searched mixture last, so that it need not be
-    traced again where it is the better one.
+    traced again where it is the best.
     """
-    run, epochs = start.job.run, _trial_epochs(start.job.settings)
+    job, epochs = start.job, _trial_epochs(start.job.settings)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    begins_at: float | None = None
 
     def tried(name: str) -> Contender:
-        contender = Contender(start, mixtures[name])
-        contender.fit(f"trial {name}", _folder(run, name), epochs)
+        nonlocal begins_at
+        contender = Contender(start, mixtures[name], begins_at)
+        contender.fit(f"trial {name}", _folder(job.run, name), epochs)
+        rows[name], begins_at = contender.rows, contender.begins_at
         return contender
 
-    rows = {EQUAL: tried(EQUAL).rows}
-    gc.collect()  # Keras keeps its model in cycles
+    for name in mixtures:
+        if name != SEARCHED:
+            tried(name)
+            gc.collect()  # Keras keeps its model in cycles
     searched = tried(SEARCHED)
-    rows[SEARCHED] = searched.rows
-    valid = {name: max(row[start.job.monitor] for row in rows[name]) for name in rows}
-    best = EQUAL if valid[EQUAL] > valid[SEARCHED] else SEARCHED
-    (other,) = {EQUAL, SEARCHED} - {best}
-    told = {"best": best, "valid": valid, "epochs": len(rows[other]), **took(rows[other])}
-    run.write_json(_VERDICT, told)
+    valid = {name: max(row[job.monitor] for row in rows[name]) for name in mixtures}
+    best = max(valid, key=valid.__getitem__)
+    left = [row for name in rows if name != best for row in rows[name]]
+    told = {"best": best, "valid": valid, "epochs": len(left), **took(left)}
+    job.run.write_json(_VERDICT, told)
     return searched
 
 
 def _hand_on(run: Run, best: str) -> None:
-    """Makes the better one's folder the retraining's; of the other only its history stays."""
+    """Makes the best one's folder the retraining's; of the others only their histories stay."""
     if (folder := _folder(run, best)).is_dir():
         for path in folder.iterdir():
             path.replace(run.retrain / path.name)

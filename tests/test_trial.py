@@ -1,4 +1,4 @@
-"""The trial: retraining goes on with the mixture, searched or equal, that validation prefers."""
+"""The trial: retraining goes on with the mixture that validation prefers, searched or simpler."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import autosample_tf
 from autosample_tf import trial
 from autosample_tf.results import SearchResult, trained_weights
 from autosample_tf.settings import Settings
-from autosample_tf.trial import EQUAL, SEARCHED, mixtures_to_try
+from autosample_tf.trial import EQUAL, SEARCHED, STRONGEST, mixtures_to_try
 
 TRIED = dataclasses.replace(WHOLE, trial_epochs=2, retrain_epochs=4)
 EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)
@@ -45,6 +45,11 @@ def test_the_equal_mixture_is_of_all_candidates_dropped_ones_too() -> None:
     assert tried == {SEARCHED: {"rns": 1.0}, EQUAL: EQUAL_WEIGHTS}
 
 
+def test_so_is_the_strongest_sampler_alone_where_there_are_others_beside_it() -> None:
+    tried = mixtures_to_try(TRIED, found(**(weights := {"rns": 0.4, "dns:pool=4": 0.6})))
+    assert tried == {SEARCHED: weights, EQUAL: EQUAL_WEIGHTS, STRONGEST: {"dns:pool=4": 1.0}}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -60,11 +65,11 @@ def test_there_is_no_trial_where_there_is_nothing_to_try(changes: dict[str, Any]
     assert mixtures_to_try(settings, found(rns=1.0)) == {SEARCHED: {"rns": 1.0}}
 
 
-def test_nor_where_the_searched_mixture_is_the_equal_one() -> None:
-    assert list(mixtures_to_try(TRIED, found(**EQUAL_WEIGHTS))) == [SEARCHED]
+def test_nor_is_the_equal_mixture_tried_where_it_is_the_searched_one() -> None:
+    assert list(mixtures_to_try(TRIED, found(**EQUAL_WEIGHTS))) == [SEARCHED, STRONGEST]
 
 
-# --- a trial that each of the two wins
+# --- a trial that each of them wins
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -80,19 +85,29 @@ class Tried:
     best: str
 
     @property
-    def other(self) -> str:
-        return SEARCHED if self.best == EQUAL else EQUAL
+    def mixtures(self) -> dict[str, dict[str, float]]:
+        """All that were tried."""
+        weights = read(self.searched / "search" / "result.json")["weights"]
+        return mixtures_to_try(TRIED, found(**weights))
+
+    @property
+    def others(self) -> list[str]:
+        """The mixtures that did not win."""
+        return [name for name in self.mixtures if name != self.best]
 
     @property
     def weights(self) -> dict[str, float]:
         """The mixture that won."""
-        searched = read(self.searched / "search" / "result.json")["weights"]
-        return EQUAL_WEIGHTS if self.best == EQUAL else searched
+        return self.mixtures[self.best]
 
 
 CHANGES = {"trial_epochs": 2, "retrain_epochs": 4}
 # The winner, and the mixture that the search is made to have found.
-WINNERS = {SEARCHED: {"dns:pool=4": 1.0}, EQUAL: {"pns:alpha=0.75": 1.0}}
+WINNERS = {
+    SEARCHED: {"dns:pool=4": 1.0},
+    EQUAL: {"pns:alpha=0.75": 1.0},
+    STRONGEST: {"rns": 0.3, "pns:alpha=0.75": 0.3, "dns:pool=4": 0.4},
+}
 
 
 def searched_with(whole_run: Path, folder: Path, weights: dict[str, float]) -> Path:
@@ -116,17 +131,16 @@ def tried(
 def test_the_better_one_on_validation_wins(tried: Tried) -> None:
     """Its best epoch of the trial, wherever both begin; histories say what was seen."""
     verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
-    assert verdict["best"] == tried.best
-    assert verdict["valid"][tried.best] > verdict["valid"][tried.other]
-    mine = history(tried.run / "retrain" / "history.csv")
-    its = history(tried.run / "retrain" / "trial" / tried.other / "history.csv")
-    for rows, name in ((mine[:2], tried.best), (its, tried.other)):
-        assert verdict["valid"][name] == max(float(row["ndcg@10"]) for row in rows)
+    assert verdict["best"] == tried.best, verdict
+    rows = {tried.best: history(tried.run / "retrain" / "history.csv")[:2]}
+    for name in tried.others:
+        assert verdict["valid"][tried.best] > verdict["valid"][name]
+        rows[name] = history(tried.run / "retrain" / "trial" / name / "history.csv")
+    for name in tried.mixtures:
+        assert verdict["valid"][name] == max(float(row["ndcg@10"]) for row in rows[name])
 
 
-def test_the_retraining_is_as_it_would_be_without_the_other_one(
-    tried: Tried, tmp_path: Path
-) -> None:
+def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_path: Path) -> None:
     """Histories, weights and parameters are those of retraining the winner without a trial."""
     searched = searched_with(tried.searched, tmp_path / "searched", tried.weights)
     autosample_tf.retrain(
@@ -144,20 +158,23 @@ def test_the_retraining_is_as_it_would_be_without_the_other_one(
         np.testing.assert_array_equal(values, its[name])
 
 
-def test_of_the_other_one_its_history_alone_stays(tried: Tried) -> None:
-    left = [path for path in (tried.run / "retrain" / "trial").rglob("*") if path.is_file()]
-    assert left == [tried.run / "retrain" / "trial" / tried.other / "history.csv"]
+def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
+    folder = tried.run / "retrain" / "trial"
+    left = {path for path in folder.rglob("*") if path.is_file()}
+    assert left == {folder / name / "history.csv" for name in tried.others}
     verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
-    with left[0].open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert verdict["epochs"] == len(rows) == 2
+    rows = []
+    for path in left:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows += list(csv.DictReader(file))
+    assert verdict["epochs"] == len(rows) == 2 * len(tried.others)
     assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
 
 
 def test_a_retraining_that_was_stopped_anywhere_ends_alike(
     tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In either half of the trial, before its verdict is followed, while files are handed on,
+    """In any part of the trial, before its verdict is followed, while files are handed on,
     and after it."""
     run_dir, begun = tmp_path / "run", False
 
@@ -173,8 +190,8 @@ def test_a_retraining_that_was_stopped_anywhere_ends_alike(
             )
         begun = True
 
-    stops(reporter=stop_in("trial equal", 1))
-    stops(reporter=stop_in("trial searched", 1))
+    for name in sorted(tried.mixtures, key=SEARCHED.__eq__):  # it comes last
+        stops(reporter=stop_in(f"trial {name}", 1))
     with monkeypatch.context() as patch:
         patch.setattr(trial, "_hand_on", _raise_stopped)
         stops()
@@ -185,7 +202,7 @@ def test_a_retraining_that_was_stopped_anywhere_ends_alike(
     autosample_tf.retrain(tried.searched, run_dir=run_dir, changes=CHANGES, resume=True)
     mine, its = (without_seconds(read(f / "metrics.json")) for f in (run_dir, tried.run))
     assert mine == its
-    for path in ("retrain", f"retrain/trial/{tried.other}"):
+    for path in ("retrain", *(f"retrain/trial/{name}" for name in tried.others)):
         assert history(run_dir / path / "history.csv") == history(tried.run / path / "history.csv")
 
 
@@ -202,15 +219,22 @@ def test_a_search_with_its_retraining_has_the_trial_too(small_data: Path, tmp_pa
     )
     metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
     verdict = metrics["retrain"]["trial"]
-    assert set(verdict["valid"]) == {SEARCHED, EQUAL}
-    winner = metrics["search"]["weights"] if verdict["best"] == SEARCHED else EQUAL_WEIGHTS
-    assert metrics["retrain"]["weights"] == winner
+    mixtures = mixtures_to_try(settings, found(**metrics["search"]["weights"]))
+    assert set(verdict["valid"]) == set(mixtures) == {SEARCHED, EQUAL, STRONGEST}
+    assert metrics["retrain"]["weights"] == mixtures[verdict["best"]]
     assert metrics["retrain"]["epochs"] == 2
 
 
 def test_a_run_of_before_there_were_trials_went_on_with_the_searchs_weights() -> None:
     metrics = {"search": {"weights": {"rns": 1.0}}, "retrain": {"init": "search"}}
     assert trained_weights(metrics) == {"rns": 1.0}
+
+
+def test_weights_lean_harder_where_a_trial_makes_good_what_is_too_much() -> None:
+    assert Settings().resolved(204_799).temperature == 0.3
+    assert Settings().resolved(204_800).temperature == 0.1
+    assert Settings(objective="bilevel").resolved(204_800).temperature == 1.0
+    assert Settings(temperature=0.2).resolved(204_800).temperature == 0.2
 
 
 def test_the_default_is_a_trial_where_validation_tells_and_no_longer_than_patience() -> None:

@@ -35,8 +35,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "instance mixing": {"mixing": "instance"},
     "no trial": {"trial_epochs": 0},
     "trial of 5 epochs": {"trial_epochs": 5},
-    "temperature 0.3": {"temperature": 0.3},
-    "temperature 0.3 threshold 0.02": {"temperature": 0.3, "drop_threshold": 0.02},
+    "temperature 0.1": {"temperature": 0.1},
     "temperature 1": {"temperature": 1.0},
 }
 RUNS = Path("~/.cache/autosample-tf/choosing")
