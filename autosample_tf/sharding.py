@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,51 +302,45 @@ def split_row(row: Interactions, times: np.ndarray, user: int, request: Request)
 # --- what is told of the records
 
 
+@dataclasses.dataclass(frozen=True)
+class _Summary:
+    """What the records hold together, users in the order of their indices.
+
+    Attributes:
+      user_ids: [num_users] text.
+      degrees: of each split, [num_users] int.
+      popularity: of each split, [num_items] int64.
+      sha256: of the item ids and, in any order, of all records.
+    """
+
+    user_ids: np.ndarray
+    degrees: Mapping[str, np.ndarray]
+    popularity: Mapping[str, np.ndarray]
+    sha256: str
+
+
 def write_summary(
     folder: Path, name: str, item_ids: list[str], request: Request, most_positives: int
 ) -> None:
     """Reads the records once, and writes all but them."""
-    import tensorflow as tf
-
-    paths = sorted(map(str, (folder / RECORDS).glob("*.tfrecord*")))
-    users: list[np.ndarray] = []
-    user_ids: list[np.ndarray] = []
-    degrees: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    popularity = {split: np.zeros(len(item_ids), np.int64) for split in SPLITS}
-    digest = int.from_bytes(hashlib.sha256("\n".join(item_ids).encode()).digest(), "big")
-    for records in tf.data.TFRecordDataset(paths).batch(_RECORDS_AT_ONCE):
-        held = parsed(records, SPLITS)
-        text = tf.io.parse_example(records, {"user_id": tf.io.FixedLenFeature([], tf.string)})
-        users.append(held["user"].numpy())
-        user_ids.append(text["user_id"].numpy().astype(np.bytes_))
-        for split in SPLITS:
-            degrees[split].append(held[split].row_lengths().numpy())
-            popularity[split] += np.bincount(
-                held[split].flat_values.numpy(), minlength=len(item_ids)
-            )
-        digest += sum(
-            int.from_bytes(hashlib.sha256(record).digest(), "big") for record in records.numpy()
-        )
-    order = np.argsort(np.concatenate(users))
-    text_ids = np.char.decode(np.concatenate(user_ids)[order], "utf-8")
-    of_users = {split: np.concatenate(parts)[order] for split, parts in degrees.items()}
-    np.save(folder / "user_ids.npy", code_points(text_ids))
+    summary = _summary(folder, item_ids)
+    np.save(folder / "user_ids.npy", code_points(summary.user_ids))
     np.save(folder / "item_ids.npy", code_points(np.array(item_ids)))
     for split in SPLITS:
-        np.save(folder / f"{split}.degrees.npy", of_users[split])
-        np.save(folder / f"{split}.popularity.npy", popularity[split])
-    capped = int(np.sum(of_users["train"] > most_positives))
+        np.save(folder / f"{split}.degrees.npy", summary.degrees[split])
+        np.save(folder / f"{split}.popularity.npy", summary.popularity[split])
+    capped = int(np.sum(summary.degrees["train"] > most_positives))
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "counts": {
-            "users": len(text_ids),
+            "users": len(summary.user_ids),
             "items": len(item_ids),
-            **{split: int(of_users[split].sum()) for split in SPLITS},
+            **{split: int(summary.degrees[split].sum()) for split in SPLITS},
         },
         "most_positives": most_positives,
         "notes": {"users_with_capped_positives": capped} if capped else {},
-        "sha256": f"{digest % _MODULUS:064x}",
+        "sha256": summary.sha256,
         "source": {**dataclasses.asdict(request), "options": request.options.chosen()},
         "files": {
             str(path.relative_to(folder)): path.stat().st_size
@@ -355,3 +349,35 @@ def write_summary(
         },
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(folder: Path, item_ids: list[str]) -> _Summary:
+    import tensorflow as tf
+
+    paths = sorted(map(str, (folder / RECORDS).glob("*.tfrecord*")))
+    users: list[np.ndarray] = []
+    user_ids: list[np.ndarray] = []
+    degrees: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    popularity = {split: np.zeros(len(item_ids), np.int64) for split in SPLITS}
+    digest = _digest("\n".join(item_ids).encode())
+    for records in tf.data.TFRecordDataset(paths).batch(_RECORDS_AT_ONCE):
+        held = parsed(records, SPLITS)
+        text = tf.io.parse_example(records, {"user_id": tf.io.FixedLenFeature([], tf.string)})
+        users.append(held["user"].numpy())
+        user_ids.append(text["user_id"].numpy().astype(np.bytes_))
+        for split in SPLITS:
+            items = held[split].flat_values.numpy()
+            degrees[split].append(held[split].row_lengths().numpy())
+            popularity[split] += np.bincount(items, minlength=len(item_ids))
+        digest += sum(map(_digest, records.numpy()))
+    order = np.argsort(np.concatenate(users))
+    return _Summary(
+        user_ids=np.char.decode(np.concatenate(user_ids)[order], "utf-8"),
+        degrees={split: np.concatenate(parts)[order] for split, parts in degrees.items()},
+        popularity=popularity,
+        sha256=f"{digest % _MODULUS:064x}",
+    )
+
+
+def _digest(content: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(content).digest(), "big")
