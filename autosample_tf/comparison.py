@@ -73,7 +73,8 @@ def compare(
       run_dir: the folder, in which `runs/` has a run folder a contestant and seed.
       seeds: at least one, each another split, initial model and order.
       variants: more contestants, by name what their settings have other than AutoSample's.
-      resume: go on where a comparison stopped; what is finished stays.
+      resume: go on where a comparison stopped; what is finished stays. There may be more seeds
+        than before, after those that it began with.
       on_outcome: called when a run has ended, finished ones of before included.
       runner: what runs them, called as `search` is; the command's is
         `processes.search_separately`.
@@ -89,9 +90,12 @@ def compare(
     run = Run(run_dir)
     with run.locked():
         data = load_data(source, settings, seeds[0])
-        settings = settings.resolved(data.train.num_pairs)
-        config = described("compare", source, data, settings, seeds[0])
-        run.start({**config, "seeds": list(seeds)}, resume=resume)
+        resolved = settings.resolved(data.train.num_pairs)
+        config = described("compare", source, data, resolved, seeds[0])
+        begun = _begun_with(run, seeds) if resume else list(seeds)
+        run.start({**config, "seeds": begun}, resume=resume)
+        if len(seeds) > len(begun):
+            run.write_json("config.json", {**run.config(), "seeds": list(seeds)})
         outcomes = []
         for seed in seeds:
             seeded = dataclasses.replace(settings, seed=seed)
@@ -201,6 +205,12 @@ def summary(
             "ratio": seconds[AUTOSAMPLE] / exhaustive if exhaustive else None,
         },
     }
+
+
+def _begun_with(run: Run, seeds: Sequence[int]) -> list[int]:
+    """The seeds that a comparison began with, if these go on from them; else these."""
+    begun = Run.existing(run.path).config().get("seeds", [])
+    return begun if list(seeds[: len(begun)]) == begun else list(seeds)
 
 
 def _check(settings: Settings, seeds: Sequence[int]) -> None:

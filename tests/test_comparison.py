@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,40 @@ def test_other_seeds_are_another_comparison(
 ) -> None:
     with pytest.raises(InputError, match="seeds was"):
         compare(data, TWO, run_dir=compared[0], seeds=(0,), resume=True)
+
+
+@pytest.mark.slow
+def test_a_comparison_goes_on_with_more_seeds(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(compared[0], folder)
+    done = fingerprints(folder / "runs" / "rns" / "seed-1")
+    found = compare(data, TWO, run_dir=folder, seeds=(1, 2), resume=True)
+    assert found["seeds"] == Run(folder).config()["seeds"] == [1, 2]
+    assert fingerprints(folder / "runs" / "rns" / "seed-1") == done
+    users = found["contestants"]["rns"]["test"]["ndcg@10"]["count"]
+    assert users == 2 * compared[1]["contestants"]["rns"]["test"]["ndcg@10"]["count"]
+
+
+def test_what_a_variant_leaves_open_is_its_own(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Not AutoSample's: another objective has another temperature."""
+    folder = tmp_path / "one more"
+    shutil.copytree(compared[0], folder)
+    asked: list[Settings] = []
+
+    def runner(_: str, settings: Settings, **how: Any) -> None:
+        asked.append(settings)
+        raise KeyboardInterrupt
+
+    joint = {"joint": {"objective": "joint"}}
+    with pytest.raises(KeyboardInterrupt):
+        compare(data, TWO, run_dir=folder, seeds=(1,), variants=joint, resume=True, runner=runner)
+    stored = Run(folder / "runs" / AUTOSAMPLE / "seed-1").config()["settings"]
+    assert stored["temperature"] == 0.3
+    assert asked[0].resolved(1_000).temperature == 1.0
 
 
 def outcome(name: str, seed: int, valid: list[float], test: list[float], seconds: float) -> Outcome:
