@@ -169,7 +169,7 @@ def retrain(
 @click.option("--seeds", type=WholeNumbers(), default="0,1,2", show_default=True,
               help="Each another split, model and order; instead of --seed.")  # fmt: skip
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The folder: runs/…")
-@click.option("--resume", is_flag=True, help="Go on with the comparison in --run-dir, or with more --seeds.")
+@click.option("--resume", is_flag=True, help="Go on in --run-dir, if wanted with more --seeds.")
 @device_option
 @output_options
 def compare(
