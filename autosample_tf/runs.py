@@ -4,7 +4,7 @@ config.json    settings, dataset (counts and checksum), versions, machine
 metrics.json   the result, written last
 search/        history.csv, checkpoints, parameters, result.json
 retrain/       history.csv, checkpoints, parameters; trial.json, what a trial found, and trial/,
-               the history of the mixture that lost it
+               the histories of the mixtures that lost it
 per_user/      the metrics of each user that those of metrics.json are means of
 tensorboard/   scalars of both stages
 """

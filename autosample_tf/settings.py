@@ -40,10 +40,10 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
     "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
 }
 # The softmax temperature that an objective's logits are made for. Those of `validation` are means
-# of standardized numbers, some tenths apart where one sampler is clearly better. Where there is a
-# trial, which makes good what is too much, they may lean harder.
+# of standardized numbers, some tenths apart where one sampler is clearly better. On large data,
+# where a trial makes good what is too much, weights may lean harder.
 TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.3}
-_TEMPERATURE_BEFORE_A_TRIAL = {"validation": 0.1}
+_TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
 # Of a trial, and of train pairs from which its validation tells more than luck.
 _TRIAL_EPOCHS, _PAIRS_THAT_TELL = 5, 204_800
 
@@ -195,8 +195,8 @@ class Settings:
         }
         does_tell = num_pairs >= _PAIRS_THAT_TELL
         if self.temperature is None:
-            by_objective = {**TEMPERATURES, **(_TEMPERATURE_BEFORE_A_TRIAL if does_tell else {})}
-            chosen["temperature"] = by_objective[self.objective]
+            temperatures = _TEMPERATURES_ON_LARGE_DATA if does_tell else TEMPERATURES
+            chosen["temperature"] = temperatures[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
