@@ -1,20 +1,20 @@
 """Which (user, item) pairs are known positives, asked in the graph, exactly.
 
 Every draw of every sampler is checked, tens of thousands a step, so the question has to
-be cheap: a cuckoo hash table (Pagh & Rodler 2004, "Cuckoo Hashing") keeps each pair in
-one of two slots, and a look-up is two gathers whatever a user's degree. What costs is
-memory that is not in a cache, so a slot holds no key but a tag: the hash is a bijection, its
-slot and its tag together are the key (quotienting; Knuth, The Art of Computer Programming,
-volume 3, exercise 6.4-13), and four bytes do. Measured on 65,536 look-ups in 810,128 pairs
-on two cores: slots of whole keys took a sixth of the time of a binary search of the sorted
-pairs, slots of tags take less than half of theirs.
+be cheap, and what costs is memory that is not in a cache. So each user has a hash table of
+their own, some lines of a cache, in which a row's candidates are looked up one after another:
+a cuckoo table (Pagh & Rodler 2004, "Cuckoo Hashing") with three places for an item (Fotakis et
+al. 2003, "Space Efficient Hash Tables With Worst Case Constant Access Time"), which may be
+nearly full. A look-up is three gathers whatever a user's degree. Hashes are multiplicative
+(Dietzfelbinger et al. 1997, "A Reliable Randomized Algorithm for the Closest-Pair Problem").
+`docs/performance.md` has what other ways took.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,43 +22,46 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 
 NO_ITEM = np.iinfo(np.int32).max  # fills rows of items up, and sorts behind them
-_MAX_ROUNDS = 500
-_TRIES_OF_A_SIZE = 4
+_EMPTY = -1  # of a slot
+_HASH_BITS = 32
+# A hash's product with each of these odd numbers is another hash: an item's three places.
+_SIDES = np.array([0x00000001, 0x9E3779B1, 0x85EBCA6B], np.uint32).astype(np.int32)
+_MOST_LOAD = 0.8  # three places carry .918; nearer to that they take long to find
+_MAX_ROUNDS = 200
 
 
 class PairSet:
     """An immutable set of (user, item) pairs with an exact, static-shape `contains`.
 
-    Sets of the same `Interactions` share their table: what is trained on is also what
+    Sets of the same `Interactions` share their tables: what is trained on is also what
     rankings leave out.
     """
 
     def __init__(self, interactions: Interactions):
-        self._num_items = interactions.num_items
-        self._table = _table_of(interactions)
+        self._tables = _tables_of(interactions)
 
     def contains(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Whether each pair is in the set.
 
         Args:
           users: [batch] int32.
-          items: [batch, n] int32.
+          items: [batch, n] int32, at least 0.
 
         Returns:
           [batch, n] bool.
         """
-        dtype = self._table.multipliers.dtype
-        keys = tf.cast(users, dtype)[:, None] * self._num_items + tf.cast(items, dtype)
-        first, second = (self._is_in_its_slot(keys, side) for side in range(2))
-        return first | second
+        firsts, shifts, multipliers = (
+            tf.gather(each, users)[:, None]
+            for each in (self._tables.firsts, self._tables.shifts, self._tables.multipliers)
+        )
+        last_slot = tf.bitwise.left_shift(1, _HASH_BITS - shifts) - 1
+        hashes = items * multipliers
 
-    def _is_in_its_slot(self, keys: tf.Tensor, side: int) -> tf.Tensor:
-        table = self._table
-        hashes = keys * table.multipliers[side]
-        shift, mask = (hashes.dtype.as_numpy_dtype(n) for n in (table.tag_bits, table.slots - 1))
-        slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes, shift), mask)
-        tags = tf.gather(table.tags[side], slots)
-        return tags == tf.cast(hashes, tags.dtype)
+        def is_there(side: np.int32) -> tf.Tensor:
+            slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes * side, shifts), last_slot)
+            return tf.gather(self._tables.slots, firsts + tf.cast(slots, firsts.dtype)) == items
+
+        return is_there(_SIDES[0]) | is_there(_SIDES[1]) | is_there(_SIDES[2])
 
 
 class BatchRows:
@@ -89,126 +92,111 @@ class BatchRows:
         return tf.gather(self._rows, tf.minimum(places, last), batch_dims=1) == items
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _TableInGraph:
-    """A `CuckooTable` whose tags are tensors, [slots] of each side."""
+class _InGraph(NamedTuple):
+    """The arrays of `HashTables` as tensors."""
 
-    tags: list[tf.Tensor]
-    multipliers: np.ndarray
-    tag_bits: int
-    slots: int
-
-
-_TABLES: weakref.WeakKeyDictionary[Interactions, _TableInGraph] = weakref.WeakKeyDictionary()
+    slots: tf.Tensor
+    firsts: tf.Tensor
+    shifts: tf.Tensor
+    multipliers: tf.Tensor
 
 
-def _table_of(interactions: Interactions) -> _TableInGraph:
-    """The table of these pairs, built when it is first asked for."""
+_TABLES: weakref.WeakKeyDictionary[Interactions, _InGraph] = weakref.WeakKeyDictionary()
+
+
+def _tables_of(interactions: Interactions) -> _InGraph:
+    """The tables of these pairs, built when they are first asked for."""
     if interactions not in _TABLES:
-        table = build_cuckoo_table(
-            lambda: (interactions.keys_of(*block) for block in interactions.blocks()),
-            interactions.num_pairs,
-            interactions.num_users * interactions.num_items,
+        tables = build_hash_tables(interactions)
+        index = np.int32 if len(tables.slots) <= np.iinfo(np.int32).max else np.int64
+        _TABLES[interactions] = _InGraph(
+            tf.constant(tables.slots),
+            tf.constant(tables.firsts.astype(index)),
+            tf.constant(tables.shifts),
+            tf.constant(tables.multipliers),
         )
-        tags = [tf.constant(side) for side in table.tags]
-        _TABLES[interactions] = _TableInGraph(tags, table.multipliers, table.tag_bits, table.slots)
     return _TABLES[interactions]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class CuckooTable:
-    """Keys below 2^(slot bits + tag bits), each in its slot of one of two sides.
+class HashTables:
+    """Each user's items in a hash table of their own, the tables one after another.
 
-    A side's hash is the key times its multiplier, of which `tag_bits` and, above them, the
-    bits of the slot count: as the multiplier is odd, no other key has both in common.
+    An item's hash is its product with the user's multiplier, modulo 2^32, and its places are
+    the highest bits of that hash' products with `_SIDES`.
 
     Attributes:
-      tags: [2, slots] int32 or int64: the lowest bits of the hash of the key in each
-        slot. They reach at least one bit into the slot's, which is wrong where a slot is empty.
-      multipliers: [2] int32 or int64, wide enough for the keys.
-      tag_bits: where a hash's slot begins.
+      slots: [num_slots] int32: an item, or -1.
+      firsts: [num_users] int64: the first slot of each user, who has a power of 2 of them.
+      shifts: [num_users] int32: 32 less that power.
+      multipliers: [num_users] int32, odd.
     """
 
-    tags: np.ndarray
+    slots: np.ndarray
+    firsts: np.ndarray
+    shifts: np.ndarray
     multipliers: np.ndarray
-    tag_bits: int
 
-    @property
-    def slots(self) -> int:
-        """Of a side, a power of 2."""
-        return self.tags.shape[1]
+    def places(self, users: np.ndarray, items: np.ndarray, sides: np.ndarray) -> np.ndarray:
+        """[n] int64: the slot of each user's item on each of the sides [n]."""
+        hashes = items * self.multipliers[users] * _SIDES[sides]
+        shifts = self.shifts[users]
+        return self.firsts[users] + (hashes.view(np.uint32) >> shifts.view(np.uint32))
 
-    def place(self, keys: np.ndarray) -> bool:
-        """Puts keys [n] int64, distinct and none of them in it yet, into the table.
+    def fill(self, train: Interactions, users: np.ndarray, rng: np.random.Generator) -> None:
+        """Puts all items of the users [n] in, with other multipliers where they do not fit."""
+        while len(users):
+            drawn = rng.integers(0, 2**_HASH_BITS, len(users), np.uint32) | np.uint32(1)
+            self.multipliers[users] = drawn.view(np.int32)
+            users = self._without_a_place(*_pairs_of(train, users), rng)
+            for user in users:
+                self.slots[self.firsts[user] :][: 2 ** (_HASH_BITS - self.shifts[user])] = _EMPTY
 
-        Returns:
-          Whether there was a slot for each. If not, some are in none.
+    def _without_a_place(
+        self, users: np.ndarray, items: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Puts pairs [n] in, distinct and none of them in yet; the users of those that, after
+        many moves, have none.
+
+        Every pair goes to one of its places at random. What it finds there goes on, and of
+        several that come to one place all but the last.
         """
-        pending, side = keys.astype(self.multipliers.dtype), 0
         for _ in range(_MAX_ROUNDS):
-            if not len(pending):
-                return True
-            pending = self._place_where_they_may(pending, side)
-            side = 1 - side
-        return False
-
-    def _place_where_they_may(self, keys: np.ndarray, side: int) -> np.ndarray:
-        """Puts each key into its slot of one side; the keys that have none then.
-
-        Those are the keys that were there, and of several for one slot all but the last.
-        """
-        hashes = keys * self.multipliers[side]
-        slots = (hashes >> self.tag_bits) & (self.slots - 1)
-        tags, own = self.tags[side], hashes.astype(self.tags.dtype)
-        before = tags[slots]
-        tags[slots] = own
-        stays = tags[slots] == own
-        evicted = stays & (((before >> self.tag_bits) ^ slots) & 1 == 0)
-        return np.concatenate([keys[~stays], self._keys_in(slots[evicted], before[evicted], side)])
-
-    def _keys_in(self, slots: np.ndarray, tags: np.ndarray, side: int) -> np.ndarray:
-        """The keys whose tags these were, by the inverse of the multiplier."""
-        bits = 8 * self.multipliers.itemsize
-        inverse = np.array(pow(int(self.multipliers[side]), -1, 2**bits), f"uint{bits}")
-        low = tags.astype(slots.dtype) & (2**self.tag_bits - 1)
-        hashes = (slots << self.tag_bits) | low
-        keys = hashes * inverse.astype(slots.dtype)
-        return keys & (self.slots * 2**self.tag_bits - 1)
+            if not len(items):
+                break
+            places = self.places(users, items, rng.integers(0, len(_SIDES), len(items)))
+            before = self.slots[places]
+            self.slots[places] = items
+            stays = self.slots[places] == items
+            evicts = stays & (before != _EMPTY)
+            users = np.concatenate([users[~stays], users[evicts]])
+            items = np.concatenate([items[~stays], before[evicts]])
+        return np.unique(users)
 
 
-def build_cuckoo_table(
-    blocks: Callable[[], Iterable[np.ndarray]], num_keys: int, most: int
-) -> CuckooTable:
-    """Places each key, at a load of at most 0.4, on dense pairs less.
+def build_hash_tables(train: Interactions) -> HashTables:
+    """Places each pair, its user's table being full to 0.8 at most.
 
-    Nothing besides the table is as large as the keys: what a slot's key was is told from its
-    tag when another one takes the slot.
-
-    Args:
-      blocks: gives the keys, [n] int64 at a time, distinct, in [0, most); called again in the
-        rare case that they do not fit.
-      num_keys: of all blocks.
-      most: at most 2^63.
+    Nothing besides the tables is as large as the pairs, which are placed some users at a time.
     """
-    fewest_bits = max(2, int(np.ceil(np.log2(max(num_keys, 1) / 0.8))))
+    fewest = np.maximum(train.degrees, 1) / _MOST_LOAD
+    bits = np.maximum(1, np.ceil(np.log2(fewest)).astype(np.int32))
+    ends = np.cumsum(2 ** bits.astype(np.int64))
+    tables = HashTables(
+        slots=np.full(ends[-1] if len(ends) else 1, _EMPTY, np.int32),
+        firsts=np.append(np.int64(0), ends)[: len(bits)],
+        shifts=_HASH_BITS - bits,
+        multipliers=np.ones(len(bits), np.int32),
+    )
     rng = np.random.default_rng(0)  # any multipliers do: they never reach a result
-    tried = 0
-    while True:
-        # Dense pairs (MovieLens-1M) may fit with no multipliers at a size that others fit: the
-        # table then grows, at last to a slot for each possible key.
-        slot_bits = fewest_bits + tried // _TRIES_OF_A_SIZE
-        tag_bits = max(0, (most - 1).bit_length() - slot_bits)
-        dtype = np.int32 if slot_bits + tag_bits < 32 else np.int64
-        multipliers = rng.integers(-(2**63), 2**63 - 1, size=2, dtype=np.int64).astype(dtype) | 1
-        table = CuckooTable(_empty_tags(2**slot_bits, tag_bits), multipliers, tag_bits)
-        if all(table.place(keys) for keys in blocks()):
-            return table
-        tried += 1
+    for first, last in train.blocks():
+        tables.fill(train, np.arange(first, last), rng)
+    return tables
 
 
-def _empty_tags(num_slots: int, tag_bits: int) -> np.ndarray:
-    """[2, num_slots]: in each slot a tag of another slot."""
-    dtype = np.int32 if tag_bits < 32 else np.int64
-    slots = np.arange(num_slots, dtype=np.int64) ^ 1
-    slots <<= tag_bits
-    return np.tile(slots.astype(dtype), (2, 1))
+def _pairs_of(train: Interactions, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The users' pairs, users [n] int64 and items [n] int32."""
+    degrees = train.degrees[users]
+    before = np.cumsum(degrees) - degrees
+    entries = np.arange(degrees.sum()) + np.repeat(train.offsets[users] - before, degrees)
+    return np.repeat(users, degrees), train.items[entries]

@@ -3,11 +3,11 @@
     python benchmarks/roofline.py path/to/gowalla
 
 First the machine, on all its cores at once: copying, reading and writing rows of 64 floats at
-random places of tables as large as the model's, look-ups of 4 bytes at random places of a
-table as large as the train pairs' hash slots, and a matrix product. Then, per step, the least
+random places of tables as large as the model's, look-ups of a pool's candidates in the train
+pairs' hash tables, 4 bytes each, and a matrix product. Then, per step, the least
 that the method needs of each, counted on real batches: representations read, their gradients
 written and read once, Adam's two moments and the table's row read and written for each
-distinct row, a hash slot of either side for each candidate, three products of pool scores.
+distinct row, three hash slots for each candidate, three products of pool scores.
 Beside it the measured step. What is left is arithmetic on rows, choosing, intermediate results
 that are written and read again, and the operations' own cost. Writes
 `benchmarks/results/roofline.json`.
@@ -29,7 +29,7 @@ from turns import milliseconds_in_turns
 
 import autosample_tf
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import build_cuckoo_table
+from autosample_tf.membership import build_hash_tables
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import training_batches
 from autosample_tf.splits import with_validation
@@ -73,9 +73,7 @@ def measured_rates(train: Interactions) -> dict[str, float]:
     rng = np.random.default_rng(0)
     table = rng.random((train.num_users + train.num_items, DIM), np.float32)
     rows = rng.integers(0, len(table), 1 << 16)
-    most = train.num_users * train.num_items
-    slots = build_cuckoo_table(lambda: [train.keys], train.num_pairs, most).tags[0]
-    places = rng.integers(0, len(slots), 1 << 20)
+    slots, places = slots_to_look_up(train, rng, 1 << 15)
     large = np.zeros(1 << 25, np.float32)
     square = rng.random((1024, 1024), np.float32)
 
@@ -101,6 +99,18 @@ def measured_rates(train: Interactions) -> dict[str, float]:
         "slots": rate(look_up),
         "flop": rate(multiply, threads=1),  # has threads of its own
     }
+
+
+def slots_to_look_up(
+    train: Interactions, rng: np.random.Generator, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The slots of the train pairs' tables, and which of them a pool's candidates have rows of
+    a batch read."""
+    tables = build_hash_tables(train)
+    users = np.repeat(train.users[rng.integers(0, train.num_pairs, rows)].astype(np.int64), POOL)
+    items = rng.integers(0, train.num_items, len(users), np.int32)
+    sides = [tables.places(users, items, np.full(len(users), side)) for side in range(3)]
+    return tables.slots, np.concatenate(sides)
 
 
 def rate(work: Callable[[], float], threads: int | None = None, tries: int = 7) -> float:
@@ -131,7 +141,7 @@ def least(train: Interactions, *, pool: bool) -> dict[str, float]:
         "distinct_rows": distinct,
         "row_bytes": ROW_BYTES * (occurrences + 6 * distinct),
         "copied_bytes": ROW_BYTES * 2 * (occurrences + distinct),  # gradients, and their sums
-        "slots": 2.0 * candidates,
+        "slots": 3.0 * candidates,
         "flop": 3 * 2.0 * DIM * (candidates + 2 * BATCH_SIZE),
     }
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import _TABLES, CuckooTable, PairSet, build_cuckoo_table
+from autosample_tf.membership import _TABLES, HashTables, PairSet, build_hash_tables
 
 Pairs = list[tuple[int, int]]
 
@@ -124,78 +124,99 @@ def test_the_shape_is_static_in_a_graph_and_the_batch_may_be_open() -> None:
     assert function.get_concrete_function(*specs).outputs[0].shape.as_list() == [None, 7]
 
 
-TABLES = {
+def of_one_user(items: np.ndarray, num_items: int) -> Interactions:
+    return Interactions.from_pairs(np.zeros_like(items), items, num_users=1, num_items=num_items)
+
+
+ROWS = {
     "none": (np.arange(0), 7),
     "one": (np.arange(1), 1),
     "all there are": (np.arange(5000), 5000),
-    "consecutive": (np.arange(5000), 10**6),
-    "hashes of 64 bits": (np.arange(5000) * 799_999, 2**32),
-    "tags of 64 bits": (np.arange(3000) << 40, 2**55),  # the low bits of all keys are alike
-    "the largest": (np.array([0, 2**62, 2**63 - 1]), 2**63),
+    "as many as a table carries": (np.arange(0, 838_860 * 3, 3), 2**22),
+    "hashes alike in their lowest bits": (np.arange(2000) << 20, 2**31 - 1),
+    "the largest": (np.array([0, 2**30, 2**31 - 2]), 2**31 - 1),
 }
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_the_table_holds_each_key_in_one_of_its_two_slots_and_no_other(name: str) -> None:
-    keys, most = TABLES[name]
-    keys = keys.astype(np.int64)
-    table = build_cuckoo_table(lambda: np.array_split(keys, 7), len(keys), most)
-    assert len(keys) <= 0.4 * table.tags.size
-    held = []
-    for side, multiplier in enumerate(table.multipliers.tolist()):
-        width = (table.slots - 1).bit_length() + table.tag_bits
-        # The one key whose hash, modulo 2^width, is the slot and the tag, by the inverse of
-        # the multiplier; an empty slot's tag contradicts the slot.
-        tags = table.tags[side].astype(object)
-        low = 2 ** (8 * table.tags.itemsize)
-        for slot, tag in enumerate(tags):
-            hashed = (slot << table.tag_bits) + tag % 2**table.tag_bits
-            if (hashed - tag) % min(low, 2**width) == 0:
-                held.append(hashed * pow(multiplier, -1, 2**width) % 2**width)
-    assert sorted(held) == keys.tolist()
+@pytest.mark.parametrize("name", ROWS)
+def test_a_table_holds_each_item_once_where_it_is_looked_for(name: str) -> None:
+    items, num_items = ROWS[name]
+    train = of_one_user(items, num_items)
+    tables = build_hash_tables(train)
+    held = np.flatnonzero(tables.slots >= 0)
+    assert sorted(tables.slots[held]) == items.tolist()
+    assert len(items) <= 0.8 * len(tables.slots)
+    users = np.zeros(len(held), np.int64)
+    places = [
+        tables.places(users, tables.slots[held], np.full(len(held), side)) for side in range(3)
+    ]
+    assert np.any([place == held for place in places], axis=0).all()
 
 
-def test_an_equal_set_is_built_equally() -> None:
-    keys = np.arange(0, 999, 3)
-    first, second = (build_cuckoo_table(lambda: [keys], len(keys), 999) for _ in range(2))
-    np.testing.assert_array_equal(first.tags, second.tags)
+def test_a_users_places_are_in_a_table_of_their_own() -> None:
+    rng = np.random.default_rng(3)
+    users, items = rng.zipf(1.5, 4000) % 97, rng.integers(0, 500, 4000)
+    train = Interactions.from_pairs(users, items, num_users=97, num_items=500)
+    tables = build_hash_tables(train)
+    ends = np.append(tables.firsts[1:], len(tables.slots))
+    np.testing.assert_array_equal(ends - tables.firsts, 2 ** (32 - tables.shifts))
+    for user in range(97):
+        places = tables.places(np.full(1500, user), np.tile(np.arange(500, dtype=np.int32), 3),
+                               np.repeat(np.arange(3), 500))  # fmt: skip
+        assert tables.firsts[user] <= places.min()
+        assert places.max() < ends[user]
+        own = tables.slots[tables.firsts[user] : ends[user]]
+        assert sorted(own[own >= 0]) == train.row(user).tolist()
+
+
+def test_equal_pairs_have_equal_tables() -> None:
+    train = of_one_user(np.arange(0, 999, 3), 999)
+    first, second = build_hash_tables(train), build_hash_tables(train)
+    np.testing.assert_array_equal(first.slots, second.slots)
     np.testing.assert_array_equal(first.multipliers, second.multipliers)
 
 
-def test_keys_that_do_not_fit_are_placed_by_other_multipliers(
+def test_items_that_do_not_fit_are_placed_by_another_multiplier(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    keys, placed = np.arange(0, 999, 3), CuckooTable.place
-    answers = iter([False, True, True])
-    monkeypatch.setattr(
-        CuckooTable, "place", lambda table, keys: placed(table, keys) and next(answers)
-    )
-    table = build_cuckoo_table(lambda: np.array_split(keys, 2), len(keys), 999)
+    train = build([(user, item) for user in range(9) for item in range(user)], 9, 9)
+    placed, once = HashTables._without_a_place, iter([np.array([4, 7])])
+
+    def fails_at_first(tables, users, items, rng):
+        return np.union1d(placed(tables, users, items, rng), next(once, np.arange(0)))
+
+    monkeypatch.setattr(HashTables, "_without_a_place", fails_at_first)
+    tables = build_hash_tables(train)
     monkeypatch.undo()
-    first = build_cuckoo_table(lambda: [keys], len(keys), 999)
-    assert not np.array_equal(table.multipliers, first.multipliers)
+    first = build_hash_tables(train)
+    assert np.flatnonzero(tables.multipliers != first.multipliers).tolist() == [4, 7]
+    assert sorted(tables.slots[tables.slots >= 0]) == sorted(train.items)
 
 
-def test_a_dense_set_gets_a_larger_table(data_root) -> None:
+@pytest.mark.parametrize("num_users", [0, 3])
+def test_no_pairs_need_no_more_than_empty_tables(num_users: int) -> None:
+    tables = build_hash_tables(build([], num_users, 4))
+    assert len(tables.slots) == max(1, 2 * num_users)
+    assert (tables.slots < 0).all()
+
+
+def test_dense_real_pairs_are_answered_exactly(data_root) -> None:
     from autosample_tf.catalog import load
 
     if not (data_root / "ml-1m-m1").is_dir():
         pytest.skip("no ml-1m-m1 in the real data")
     train = load("ml-1m-m1", data_dir=data_root).train
-    most = train.num_users * train.num_items
-    table = build_cuckoo_table(lambda: [train.keys], train.num_pairs, most)
-    assert table.slots > 2 ** np.ceil(np.log2(train.num_pairs / 0.8))  # none of that size fits
     users = np.arange(0, train.num_users, 50, dtype=np.int32)
     items = np.tile(np.arange(train.num_items, dtype=np.int32), (len(users), 1))
     answers = PairSet(train).contains(users, items).numpy()
     np.testing.assert_array_equal(answers, train.contains(users[:, None], items))
 
 
-def test_sets_of_the_same_pairs_share_a_table_as_long_as_the_pairs_are_there() -> None:
+def test_sets_of_the_same_pairs_share_tables_as_long_as_the_pairs_are_there() -> None:
     interactions = build([(0, 1), (2, 0)], 3, 3)
     first, second = PairSet(interactions), PairSet(interactions)
-    assert first._table is second._table
-    assert PairSet(build([(0, 1), (2, 0)], 3, 3))._table is not first._table
+    assert first._tables is second._tables
+    assert PairSet(build([(0, 1), (2, 0)], 3, 3))._tables is not first._tables
     tables = len(_TABLES)
     del interactions
     gc.collect()
