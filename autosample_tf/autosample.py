@@ -262,9 +262,9 @@ class AutoSample(tfrs.Model):
     def _keep(self, active: list[int]) -> None:
         if not active:
             raise expected("a sampler to keep", received="all dropped", remedy="Keep one.")
-        self._active = tuple(active)
+        changed, self._active = tuple(active) != self._active, tuple(active)
         self.active_mask.assign([k in self._active for k in range(len(self.samplers))])
-        if self.train_function is not None:
+        if changed and self.train_function is not None:
             self.make_train_function(force=True)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
@@ -356,10 +356,10 @@ class AutoSample(tfrs.Model):
             told, found = self._dense_part(state, data)
         gradients = through_propagation(tape, state, found, self.model.trainable_variables)
         if self._is_searching():
-            self.logits_optimizer.apply_gradients([(found.of_logits, self.logits)])
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
+            _apply(self.logits_optimizer, [found.of_logits], [self.logits])
+        _apply(self.optimizer, gradients, self.model.trainable_variables)
         if own := self._own_variables():
-            self.sampler_optimizer.apply_gradients(zip(found.of_own, own, strict=True))
+            _apply(self.sampler_optimizer, found.of_own, own)
         return told, found.per_sampler, found.loss
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -507,6 +507,19 @@ class AutoSample(tfrs.Model):
         if isinstance(self.model, Featured):
             logs["staleness"] = self.model.staleness.result()
         return logs
+
+
+def _apply(
+    optimizer: tf.keras.optimizers.Optimizer, gradients: list[Any], variables: list[tf.Variable]
+) -> None:
+    """Moves the variables, by the gradients' sums over the replicas.
+
+    Of one replica there is nothing to sum, and TensorFlow would keep the step's graph for as
+    long as the process lives: its sum has a gradient of its own, which is registered for good.
+    """
+    alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
+    pairs = zip(gradients, variables, strict=True)
+    optimizer.apply_gradients(pairs, skip_gradients_aggregation=alone)
 
 
 def _check(mixing: str, temperature: float | None, l2: float) -> None:

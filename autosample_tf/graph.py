@@ -63,14 +63,7 @@ class Reordering:
 
     def apply(self, dense: tf.Tensor) -> tf.Tensor:
         """[rows, dim] in the order."""
-        if self._order is None:
-            return dense
-
-        @tf.custom_gradient
-        def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            return tf.gather(x, self._order), lambda upstream: tf.gather(upstream, self._places)
-
-        return permuted(dense)
+        return dense if self._order is None else _permuted(dense, self._order, self._places)
 
 
 class SymmetricProduct:
@@ -101,12 +94,33 @@ class SymmetricProduct:
 
     def __call__(self, handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
         """The matrix behind `handle` times `dense` [size, dim]: [size, dim]."""
+        # An eager handle does not say what shape its matrix has, which tracing asks for.
+        eager = tf.executing_eagerly()
+        product = _symmetric_product.python_function if eager else _symmetric_product
+        return tf.ensure_shape(product(handle, dense), dense.shape)
 
-        @tf.custom_gradient
-        def product(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            return _multiply(handle, x), lambda upstream: _multiply(handle, upstream)
 
-        return tf.ensure_shape(product(dense), dense.shape)
+# Functions of their own, traced once for a shape: TensorFlow registers a custom gradient for good,
+# and with it the graph that it was made in, which otherwise is the step's
+# (https://github.com/tensorflow/tensorflow/issues/97697).
+
+
+@tf.function(autograph=False)
+def _permuted(dense: tf.Tensor, order: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    @tf.custom_gradient
+    def permuted(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return tf.gather(x, order), lambda upstream: tf.gather(upstream, places)
+
+    return permuted(dense)
+
+
+@tf.function(autograph=False)
+def _symmetric_product(handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:
+    @tf.custom_gradient
+    def product(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        return _multiply(handle, x), lambda upstream: _multiply(handle, upstream)
+
+    return product(dense)
 
 
 def _multiply(handle: tf.Tensor, dense: tf.Tensor) -> tf.Tensor:

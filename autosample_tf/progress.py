@@ -85,9 +85,11 @@ class Report(tf.keras.callbacks.Callback):
         self.close()
 
     def close(self) -> None:
-        """Gives the terminal back, also where training ended with an error."""
+        """Gives the terminal back, also where training ended with an error, and lets the model
+        go: who made the report may keep it for longer."""
         if self._bar:
             self._bar.stop()
+        self.model = None
 
 
 def _weights(logs: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,38 @@ def ops_of_a_step(autosample: AutoSample) -> set[str]:
     graph = tf.function(autosample.train_step).get_concrete_function(batch).graph.as_graph_def()
     inner = [node for function in graph.library.function for node in function.node_def]
     return {node.op for node in [*graph.node, *inner]}
+
+
+def is_kept_after_training(autosample: AutoSample) -> bool:
+    """Whether the graph of its steps outlives it."""
+    autosample.compile(sgd(), steps_per_execution=3)
+    autosample.fit(training_batches(toy_train(), 4, seed=0), steps_per_epoch=3, verbose=0)
+    (traced,) = autosample.train_function._list_all_concrete_functions()
+    graph = weakref.ref(traced.graph)
+    del traced, autosample
+    gc.collect()
+    return graph() is not None
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_nothing_of_a_step_is_kept_after_training(kind: str) -> None:
+    settings = {"objective": "validation", "validation": toy_held_out()}
+    kept = is_kept_after_training(build(kind, small_specs(), **settings))
+    assert not kept  # within an assertion pytest would keep what is built
+
+
+def test_a_graph_that_is_kept_would_be_seen() -> None:
+    class WithGradient(TwoOfThree):
+        def sample(self, context: Context) -> Negatives:
+            @tf.custom_gradient
+            def same(x: tf.Tensor) -> Any:
+                return x, lambda upstream: upstream + 0.0 * x
+
+            answer = super().sample(context)
+            return dataclasses.replace(answer, weights=same(answer.weights))
+
+    kept = is_kept_after_training(build("mf", [WithGradient()]))
+    assert kept
 
 
 @pytest.mark.parametrize("kind", MODELS)

@@ -61,6 +61,20 @@ def test_a_step_is_traced_once_for_all_epochs() -> None:
     assert counting.traces == traced
 
 
+def test_a_checkpoint_of_the_same_samplers_is_gone_on_with_as_it_was_traced(
+    tmp_path: Path,
+) -> None:
+    counting = Counting()
+    autosample = build(counting, "dns:pool=6")
+    fit(autosample)
+    path = tf.train.Checkpoint(autosample=autosample).write(str(tmp_path / "checkpoint"))
+    traced = counting.traces
+    tf.train.Checkpoint(autosample=autosample).read(path).expect_partial()
+    autosample.restore_active()
+    fit(autosample)
+    assert counting.traces == traced
+
+
 def test_after_a_drop_the_step_is_traced_without_the_sampler() -> None:
     counting = Counting()
     autosample = build(counting, "dns:pool=6", "pns")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
 from autosample_tf.progress import Report, print_data, print_result
@@ -55,6 +58,15 @@ def test_the_bar_is_taken_away_at_the_end_and_may_be_twice() -> None:
     report.on_train_end()
     report.close()
     assert not report._bar.live.is_started
+
+
+def test_a_report_that_is_kept_lets_its_model_go() -> None:
+    report = trained(console(terminal=False))
+    report.set_model(tf.keras.Sequential())
+    model = weakref.ref(report.model)
+    report.on_train_end()
+    gc.collect()
+    assert model() is None
 
 
 def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:

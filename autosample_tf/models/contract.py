@@ -14,7 +14,6 @@ from autosample_tf.randomness import Draws
 
 require_keras_2()
 
-_Gradient = Callable[..., Any]
 State = Any  # what one `propagate` hands to the other methods; only the model reads it
 
 
@@ -188,19 +187,9 @@ def _computed(
     return tf.cast(score(tf.cast(users, dtype), tf.cast(items, dtype)), users.dtype)
 
 
-# The gradients of these sums are written out because TensorFlow's own first copy the incoming
-# one along the last axis, which takes as long as the product it is copied for.
-
-
-@tf.custom_gradient
-def dot_score(users: tf.Tensor, items: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
+def dot_score(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     """The dot product over the last axis, broadcasting over the others."""
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        upstream = tf.expand_dims(upstream, -1)
-        return _sum_to(users, upstream * items), _sum_to(items, upstream * users)
-
-    return tf.reduce_sum(users * items, axis=-1), gradient
+    return tf.reduce_sum(users * items, axis=-1)
 
 
 def dot_score_all(users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
@@ -230,20 +219,6 @@ def is_dot_product(model: Recommender) -> bool:
     return getattr(type(model), "score", None) is DotProduct.score
 
 
-@tf.custom_gradient
-def half_squared_norm(rows: tf.Tensor) -> tuple[tf.Tensor, _Gradient]:
+def half_squared_norm(rows: tf.Tensor) -> tf.Tensor:
     """[..., dim] to [...]."""
-
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        return tf.expand_dims(upstream, -1) * rows
-
-    return 0.5 * tf.reduce_sum(tf.square(rows), axis=-1), gradient
-
-
-def _sum_to(like: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """Sums over the axes along which a tensor of the shape of `like` was broadcast."""
-    if like.shape.is_fully_defined() and like.shape == values.shape:
-        return values
-    shape = tf.shape(like)
-    axes = tf.raw_ops.BroadcastGradientArgs(s0=shape, s1=tf.shape(values)).r0
-    return tf.reshape(tf.reduce_sum(values, axes), shape)
+    return 0.5 * tf.reduce_sum(tf.square(rows), axis=-1)
