@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from autosample_tf.comparison import Outcome
 from autosample_tf.runs import Run
+from autosample_tf.trial import STRONGEST
 
 _CHOSEN_ON_TEST = (
     "weights and epochs were chosen on test: these figures are optimistic, and comparable "
@@ -137,7 +138,8 @@ def print_result(metrics: Mapping[str, Any], console: Console) -> None:
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
     trial = retrained.get("trial")  # runs of before there were trials have none
-    under = f", under the {trial['best']} mixture" if trial else ""
+    what = "sampler alone" if trial and trial["best"] == STRONGEST else "mixture"
+    under = f", under the {trial['best']} {what}" if trial else ""
     console.print(
         f"search: {found['epochs']} epochs, {found['seconds']:.1f} s, weights {weights}\n"
         f"retrain: best epoch {retrained['best_epoch']} of {retrained['epochs']}, "

@@ -130,3 +130,23 @@ def test_the_table_shows_every_metric_in_full_at_80_columns(cutoffs: tuple[int, 
         assert [name, f"{split[name]:.4f}", f"{split[name] / 2:.4f}"] in rows
     assert "weights rns 0.250, dns:pool=8 0.750" in text(out)
     assert "best epoch 4 of 5, 1.5 s, from search" in text(out)
+
+
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [("searched", "the searched mixture"), ("equal", "the equal mixture"),
+     ("strongest", "the strongest sampler alone")],
+)  # fmt: skip
+def test_the_result_says_what_a_trial_was_for(best: str, told: str) -> None:
+    metrics = {
+        "model": "mf",
+        "dataset": "gowalla",
+        "valid": {"ndcg@20": 0.1},
+        "test": {"ndcg@20": 0.2},
+        "search": {"epochs": 3, "seconds": 2.0, "weights": {"rns": 1.0}},
+        "retrain": {"best_epoch": 4, "epochs": 5, "seconds": 1.5, "init": "search",
+                    "trial": {"best": best}},
+    }  # fmt: skip
+    out = console(terminal=False)
+    print_result(metrics, out)
+    assert f"from search, under {told}\n" in text(out)
