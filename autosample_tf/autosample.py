@@ -262,7 +262,8 @@ class AutoSample(tfrs.Model):
     def _keep(self, active: list[int]) -> None:
         if not active:
             raise expected("a sampler to keep", received="all dropped", remedy="Keep one.")
-        changed, self._active = tuple(active) != self._active, tuple(active)
+        changed = tuple(active) != self._active
+        self._active = tuple(active)
         self.active_mask.assign([k in self._active for k in range(len(self.samplers))])
         if changed and self.train_function is not None:
             self.make_train_function(force=True)

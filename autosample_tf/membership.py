@@ -123,12 +123,12 @@ class HashTables:
     """Each user's items in a hash table of their own, the tables one after another.
 
     An item's hash is its product with the user's multiplier, modulo 2^32, and its places are
-    the highest bits of that hash' products with `_SIDES`.
+    the highest bits of that hash's products with `_SIDES`.
 
     Attributes:
       slots: [num_slots] int32: an item, or -1.
       firsts: [num_users] int64: the first slot of each user, who has a power of 2 of them.
-      shifts: [num_users] int32: 32 less that power.
+      shifts: [num_users] int32: 32 less the exponent of that power, in [1, 31].
       multipliers: [num_users] int32, odd.
     """
 
