@@ -25,7 +25,7 @@ NO_ITEM = np.iinfo(np.int32).max  # fills rows of items up, and sorts behind the
 _EMPTY = -1  # of a slot
 _HASH_BITS = 32
 # A hash's product with each of these odd numbers is another hash: an item's three places.
-_SIDES = np.array([0x00000001, 0x9E3779B1, 0x85EBCA6B], np.uint32).astype(np.int32)
+SIDES = np.array([0x00000001, 0x9E3779B1, 0x85EBCA6B], np.uint32).astype(np.int32)
 _MOST_LOAD = 0.8  # three places carry .918; nearer to that they take long to find
 _MAX_ROUNDS = 200
 
@@ -61,7 +61,7 @@ class PairSet:
             slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes * side, shifts), last_slot)
             return tf.gather(self._tables.slots, firsts + tf.cast(slots, firsts.dtype)) == items
 
-        return is_there(_SIDES[0]) | is_there(_SIDES[1]) | is_there(_SIDES[2])
+        return is_there(SIDES[0]) | is_there(SIDES[1]) | is_there(SIDES[2])
 
 
 class BatchRows:
@@ -123,7 +123,7 @@ class HashTables:
     """Each user's items in a hash table of their own, the tables one after another.
 
     An item's hash is its product with the user's multiplier, modulo 2^32, and its places are
-    the highest bits of that hash's products with `_SIDES`.
+    the highest bits of that hash's products with `SIDES`.
 
     Attributes:
       slots: [num_slots] int32: an item, or -1.
@@ -139,7 +139,7 @@ class HashTables:
 
     def places(self, users: np.ndarray, items: np.ndarray, sides: np.ndarray) -> np.ndarray:
         """[n] int64: the slot of each user's item on each of the sides [n]."""
-        hashes = items * self.multipliers[users] * _SIDES[sides]
+        hashes = items * self.multipliers[users] * SIDES[sides]
         shifts = self.shifts[users]
         return self.firsts[users] + (hashes.view(np.uint32) >> shifts.view(np.uint32))
 
@@ -164,7 +164,7 @@ class HashTables:
         for _ in range(_MAX_ROUNDS):
             if not len(items):
                 break
-            places = self.places(users, items, rng.integers(0, len(_SIDES), len(items)))
+            places = self.places(users, items, rng.integers(0, len(SIDES), len(items)))
             before = self.slots[places]
             self.slots[places] = items
             stays = self.slots[places] == items

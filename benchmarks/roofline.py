@@ -29,7 +29,7 @@ from turns import milliseconds_in_turns
 
 import autosample_tf
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import build_hash_tables
+from autosample_tf.membership import SIDES, build_hash_tables
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import training_batches
 from autosample_tf.splits import with_validation
@@ -109,7 +109,7 @@ def slots_to_look_up(
     tables = build_hash_tables(train)
     users = np.repeat(train.users[rng.integers(0, train.num_pairs, rows)].astype(np.int64), POOL)
     items = rng.integers(0, train.num_items, len(users), np.int32)
-    sides = [tables.places(users, items, np.full(len(users), side)) for side in range(3)]
+    sides = [tables.places(users, items, np.full(len(users), side)) for side in range(len(SIDES))]
     return tables.slots, np.concatenate(sides)
 
 
@@ -141,7 +141,7 @@ def least(train: Interactions, *, pool: bool) -> dict[str, float]:
         "distinct_rows": distinct,
         "row_bytes": ROW_BYTES * (occurrences + 6 * distinct),
         "copied_bytes": ROW_BYTES * 2 * (occurrences + distinct),  # gradients, and their sums
-        "slots": 3.0 * candidates,
+        "slots": float(len(SIDES) * candidates),
         "flop": 3 * 2.0 * DIM * (candidates + 2 * BATCH_SIZE),
     }
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import _TABLES, HashTables, PairSet, build_hash_tables
+from autosample_tf.membership import _TABLES, SIDES, HashTables, PairSet, build_hash_tables
 
 Pairs = list[tuple[int, int]]
 
@@ -146,10 +146,8 @@ def test_a_table_holds_each_item_once_where_it_is_looked_for(name: str) -> None:
     held = np.flatnonzero(tables.slots >= 0)
     assert sorted(tables.slots[held]) == items.tolist()
     assert len(items) <= 0.8 * len(tables.slots)
-    users = np.zeros(len(held), np.int64)
-    places = [
-        tables.places(users, tables.slots[held], np.full(len(held), side)) for side in range(3)
-    ]
+    users, sides = np.zeros(len(held), np.int64), range(len(SIDES))
+    places = [tables.places(users, tables.slots[held], np.full(len(held), side)) for side in sides]
     assert np.any([place == held for place in places], axis=0).all()
 
 
@@ -160,9 +158,9 @@ def test_a_users_places_are_in_a_table_of_their_own() -> None:
     tables = build_hash_tables(train)
     ends = np.append(tables.firsts[1:], len(tables.slots))
     np.testing.assert_array_equal(ends - tables.firsts, 2 ** (32 - tables.shifts))
+    side, item = (grid.ravel() for grid in np.indices((len(SIDES), 500), np.int32))
     for user in range(97):
-        places = tables.places(np.full(1500, user), np.tile(np.arange(500, dtype=np.int32), 3),
-                               np.repeat(np.arange(3), 500))  # fmt: skip
+        places = tables.places(np.full(len(item), user), item, side)
         assert tables.firsts[user] <= places.min()
         assert places.max() < ends[user]
         own = tables.slots[tables.firsts[user] : ends[user]]
