@@ -28,22 +28,19 @@ from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import TRAIN_POSITIVES
+from autosample_tf.pool import Step
 from autosample_tf.randomness import Draws
 from autosample_tf.replicas import global_rows, mean_over_batch
-from autosample_tf.samplers import Feedback, Sampler, build_samplers
-from autosample_tf.sampling import (
-    Answers,
-    SampledBatch,
-    Step,
-    answers_for_updates,
+from autosample_tf.sampled_losses import (
     check_together,
     in_batch_losses,
     mean_penalty,
     negative_scores,
-    sample_batch,
     sampler_embeddings,
     sampler_losses,
 )
+from autosample_tf.samplers import Feedback, Sampler, build_samplers
+from autosample_tf.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
 from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
 
 

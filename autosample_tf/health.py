@@ -16,8 +16,9 @@ from autosample_tf.losses import Loss
 from autosample_tf.membership import PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.replicas import mean_over_batch
+from autosample_tf.sampled_losses import column_losses
 from autosample_tf.samplers import Context
-from autosample_tf.sampling import Columns, SampledBatch, column_losses
+from autosample_tf.sampling import Columns, SampledBatch
 
 STATISTICS = {
     "negative_score": "mean score of its negatives",

@@ -19,7 +19,8 @@ from autosample_tf.models import Recommender
 from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
-from autosample_tf.sampling import SampledBatch, column_losses
+from autosample_tf.sampled_losses import column_losses
+from autosample_tf.sampling import SampledBatch
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps. More rows would make it steadier, more items hardly.

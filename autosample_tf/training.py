@@ -30,8 +30,8 @@ from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
 from autosample_tf.results import SearchResult, read_search_result
 from autosample_tf.retraining import retrain_stage
 from autosample_tf.runs import Run
+from autosample_tf.sampled_losses import check_together
 from autosample_tf.samplers import Feedback, build_samplers
-from autosample_tf.sampling import check_together
 from autosample_tf.searching import search_stage
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
