@@ -310,7 +310,8 @@ def two_replicas() -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-CASES = ["mf/joint", "mf/validation", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax"]
+CASES = ["mf/joint", "mf/validation", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax",
+         "mf/streamed"]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,9 @@ variables moved at all.
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +24,14 @@ tf.config.set_logical_device_configuration(
 from worlds import toy_held_out, toy_model, toy_train  # noqa: E402
 
 from autosample_tf.autosample import AutoSample  # noqa: E402
+from autosample_tf.interactions import Pairs  # noqa: E402
 from autosample_tf.models import MF, NGCF  # noqa: E402
 from autosample_tf.pipeline import training_batches  # noqa: E402
+from autosample_tf.sharding import write_sharded  # noqa: E402
+from autosample_tf.streaming import streamed_batches  # noqa: E402
+from autosample_tf.table_options import TableOptions  # noqa: E402
 
-SAMPLERS = [
+SAMPLERS = (
     "rns",
     "dns:pool=6",
     "mixgcf:pool=6",
@@ -36,24 +42,28 @@ SAMPLERS = [
     "kbgan:pool=6,dim=3,rate=0.5",
     "irgan:dim=3",
     "self-adversarial:pool=6",
-]
+)
 
 
 class Case(NamedTuple):
-    """What a step is of: a model, an objective, candidates and a loss."""
+    """What a step is of: a model, an objective, candidates, a loss, and where pairs are."""
 
     kind: str
     objective: str
-    samplers: list[str]
+    samplers: tuple[str, ...]
     loss: str = "bpr"
+    streamed: bool = False
 
 
 CASES = {
     "mf/joint": Case("mf", "joint", SAMPLERS),
     "mf/validation": Case("mf", "validation", SAMPLERS),
     "lightgcn/joint": Case("lightgcn", "joint", SAMPLERS),
-    "ngcf/joint": Case("ngcf", "joint", ["rns", "kbgan:pool=6,dim=3,rate=0.5"]),
-    "mf/in-batch-softmax": Case("mf", "uniform", ["in-batch:n=1"], "in-batch-softmax"),
+    "ngcf/joint": Case("ngcf", "joint", ("rns", "kbgan:pool=6,dim=3,rate=0.5")),
+    "mf/in-batch-softmax": Case("mf", "uniform", ("in-batch:n=1",), "in-batch-softmax"),
+    "mf/streamed": Case(
+        "mf", "validation", ("rns", "dns:pool=6", "kbgan:pool=6,dim=3,rate=0.5"), streamed=True
+    ),
 }
 
 
@@ -80,18 +90,40 @@ def beginning(kind: str) -> MF:
     return toy_model(kind)
 
 
-def steps(strategy: tf.distribute.Strategy, case: Case) -> dict[str, np.ndarray]:
+class Data(NamedTuple):
+    """What is trained on, what is held out, and batches of eight of the first."""
+
+    train: Pairs
+    held_out: Pairs
+    batches: tf.data.Dataset
+
+
+def in_memory() -> Data:
+    """The toy world."""
+    return Data(toy_train(), toy_held_out(), training_batches(toy_train(), 8, seed=0))
+
+
+def streamed(folder: Path) -> Data:
+    """Its train pairs, split anew into files in the folder."""
+    pairs = toy_train()
+    rows = [f"{user},{item}" for user, item in zip(pairs.users, pairs.items, strict=True)]
+    (folder / "pairs.csv").write_text("\n".join(["user,item", *rows]), encoding="utf-8")
+    sharded = write_sharded(str(folder / "pairs.csv"), folder / "shards", TableOptions())
+    return Data(sharded.train, sharded.valid, streamed_batches(sharded.train, 8, seed=0))
+
+
+def steps(strategy: tf.distribute.Strategy, case: Case, data: Data) -> dict[str, np.ndarray]:
     """The state after two steps of eight rows."""
     sgd = tf.keras.optimizers.SGD
     with strategy.scope():
         model = beginning(case.kind)
         autosample = AutoSample(
             model,
-            toy_train(),
+            data.train,
             samplers=case.samplers,
             objective=case.objective,
             loss=case.loss,
-            validation=toy_held_out(),
+            validation=data.held_out.sample(16),
             l2=0.1,
             logits_optimizer=sgd(0.5, jit_compile=False),
             sampler_optimizer=sgd(0.5, jit_compile=False),
@@ -99,8 +131,7 @@ def steps(strategy: tf.distribute.Strategy, case: Case) -> dict[str, np.ndarray]
         autosample.compile(sgd(0.5, jit_compile=False), steps_per_execution=2)
     own = samplers_variables(autosample)
     begin = [flat([variable]) for variable in own]
-    batches = training_batches(toy_train(), 8, seed=0)
-    history = autosample.fit(batches, steps_per_epoch=2, verbose=0).history
+    history = autosample.fit(data.batches, steps_per_epoch=2, verbose=0).history
     moved = [np.abs(flat([after]) - before).max() for after, before in zip(own, begin, strict=True)]
     return {
         "parameters": np.concatenate([model.user_table.numpy(), model.item_table.numpy()]),
@@ -120,8 +151,10 @@ def main() -> None:
     for name, case in CASES.items():
         begin = beginning(case.kind)
         tables = np.concatenate([begin.user_table.numpy(), begin.item_table.numpy()])
-        one = steps(tf.distribute.get_strategy(), case)
-        two = steps(both, case)
+        with tempfile.TemporaryDirectory() as folder:
+            data = streamed(Path(folder)) if case.streamed else in_memory()
+            one = steps(tf.distribute.get_strategy(), case, data)
+            two = steps(both, case, data)
         found = {part: float(np.abs(one[part] - two[part]).max(initial=0)) for part in one}
         found["samplers_moved"] = float(one["samplers_moved"])
         found["moved"] = float(np.abs(one["parameters"] - tables).max())
