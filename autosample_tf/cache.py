@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import autosample_tf
-from autosample_tf.dataset_folder import read_dataset, read_manifest, write_dataset
+from autosample_tf.dataset_folder import CONVERTED_FOLDER, read_dataset, write_dataset
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Dataset
 
@@ -82,7 +82,7 @@ def _found(entry: Path, source: Mapping[str, Any]) -> Dataset | None:
     if not entry.is_dir():
         return None
     try:
-        if read_manifest(entry)["source"] != source:
+        if CONVERTED_FOLDER.read_manifest(entry)["source"] != source:
             return None
         dataset = read_dataset(entry)
     except (InputError, OSError, KeyError) as error:

@@ -11,19 +11,17 @@ were. `dataset.json` tells counts, and the size and SHA-256 of every other file;
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from autosample_tf.errors import InputError, expected
 from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.manifests import FolderKind
 from autosample_tf.whole_files import whole_folder
 
-MANIFEST = "dataset.json"
-SCHEMA_VERSION = 1
+CONVERTED_FOLDER = FolderKind("dataset.json", 1, "data convert", "Convert it again.")
 _SPLITS = ("train", "valid", "test", "given")
 
 
@@ -41,8 +39,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) 
     with whole_folder(folder) as partial:
         for name, array in _arrays(dataset).items():
             np.save(partial / name, array, allow_pickle=False)
-        manifest = {
-            "schema_version": SCHEMA_VERSION,
+        told = {
             "name": dataset.name,
             "num_items": dataset.num_items,
             "counts": dataset.counts(),
@@ -51,24 +48,7 @@ def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) 
             "source": source,
             "files": {path.name: _fingerprint(path) for path in sorted(partial.iterdir())},
         }
-        text = json.dumps(manifest, indent=2, default=str) + "\n"
-        (partial / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the folder's `dataset.json` says.
-
-    Raises:
-      InputError: if it is not there, or no manifest of this version.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        version = manifest["schema_version"]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
-        raise _broken(folder, f"{type(error).__name__}: {error}") from None
-    if version != SCHEMA_VERSION:
-        raise _broken(folder, f"schema_version {version!r}")
-    return manifest
+        CONVERTED_FOLDER.write_manifest(partial, told)
 
 
 def read_dataset(folder: Path, *, name: str | None = None) -> Dataset:
@@ -81,16 +61,12 @@ def read_dataset(folder: Path, *, name: str | None = None) -> Dataset:
     Raises:
       InputError: if a file is missing or is not as it was written.
     """
-    manifest = read_manifest(folder)
-    try:
+    manifest = CONVERTED_FOLDER.read_manifest(folder)
+    with CONVERTED_FOLDER.checked(folder):
         for file, fingerprint in manifest["files"].items():
             if _fingerprint(folder / file) != fingerprint:
-                raise _broken(folder, f"another {file} than was written")
+                raise CONVERTED_FOLDER.refused(folder, f"another {file} than was written")
         return _assembled(folder, manifest, name or manifest["name"])
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _broken(folder, f"{type(error).__name__}: {error}") from None
 
 
 def _assembled(folder: Path, manifest: Mapping[str, Any], name: str) -> Dataset:
@@ -147,11 +123,3 @@ def text_of(points: np.ndarray) -> np.ndarray:
 def _fingerprint(path: Path) -> dict[str, Any]:
     content = np.memmap(path, np.uint8, mode="r")
     return {"bytes": len(content), "sha256": hashlib.sha256(content.data).hexdigest()}
-
-
-def _broken(folder: Path, what: str) -> InputError:
-    return expected(
-        f"a dataset as `autosample-tf data convert` writes it in {folder}",
-        received=what,
-        remedy="Convert it again.",
-    )

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,15 +24,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from autosample_tf.dataset_folder import text_of
-from autosample_tf.errors import InputError, expected
 from autosample_tf.interactions import Dataset, Interactions, Pairs
+from autosample_tf.manifests import FolderKind
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-MANIFEST = "sharded.json"
+SHARDED_FOLDER = FolderKind("sharded.json", 1, "data shard", "Shard it again.")
 RECORDS = "records"
-SCHEMA_VERSION = 1
 SPLITS = ("train", "valid", "test")
 _USERS_PER_PART = 1 << 13  # whose pairs are in memory at once
 
@@ -157,18 +155,13 @@ def read_sharded(folder: Path, *, name: str | None = None) -> ShardedDataset:
     Raises:
       InputError: if a file is missing or is not as it was written.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if (version := manifest["schema_version"]) != SCHEMA_VERSION:
-            raise _broken(folder, f"schema_version {version!r}")
+    manifest = SHARDED_FOLDER.read_manifest(folder)
+    with SHARDED_FOLDER.checked(folder):
         for file, size in manifest["files"].items():
             if (there := (folder / file).stat().st_size) != size:
-                raise _broken(folder, f"{there} bytes of {file}, where {size} were written")
+                what = f"{there} bytes of {file}, where {size} were written"
+                raise SHARDED_FOLDER.refused(folder, what)
         return _opened(folder, manifest, name or manifest["name"])
-    except InputError:
-        raise
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _broken(folder, f"{type(error).__name__}: {error}") from None
 
 
 def _opened(folder: Path, manifest: Mapping[str, Any], name: str) -> ShardedDataset:
@@ -236,11 +229,3 @@ def _some(
     users, items = users[order], items[order]
     ranks = np.arange(len(users)) - np.searchsorted(users, users)
     return users[ranks < most], items[ranks < most]
-
-
-def _broken(folder: Path, what: str) -> InputError:
-    return expected(
-        f"a dataset as `autosample-tf data shard` writes it in {folder}",
-        received=what,
-        remedy="Shard it again.",
-    )

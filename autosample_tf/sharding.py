@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +25,8 @@ from autosample_tf.formats import read_part
 from autosample_tf.identifiers import in_order
 from autosample_tf.interactions import Interactions
 from autosample_tf.sharded import (
-    MANIFEST,
     RECORDS,
-    SCHEMA_VERSION,
+    SHARDED_FOLDER,
     SPLITS,
     ShardedDataset,
     parsed,
@@ -330,8 +328,7 @@ def write_summary(
         np.save(folder / f"{split}.degrees.npy", summary.degrees[split])
         np.save(folder / f"{split}.popularity.npy", summary.popularity[split])
     capped = int(np.sum(summary.degrees["train"] > most_positives))
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
+    told = {
         "name": name,
         "counts": {
             "users": len(summary.user_ids),
@@ -348,7 +345,7 @@ def write_summary(
             if path.is_file()
         },
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    SHARDED_FOLDER.write_manifest(folder, told)
 
 
 def _summary(folder: Path, item_ids: list[str]) -> _Summary:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autosample_tf.compression import bare, extension
-from autosample_tf.dataset_folder import MANIFEST
+from autosample_tf.dataset_folder import CONVERTED_FOLDER
 from autosample_tf.errors import expected, unknown
-from autosample_tf.sharded import MANIFEST as SHARDED_MANIFEST
+from autosample_tf.sharded import SHARDED_FOLDER
 
 LIGHTGCN, CONVERTED, SHARDED, TABLE = "lightgcn", "converted", "sharded", "table"
 EXTENSIONS = (".csv", ".tsv", ".inter", ".parquet", ".jsonl", ".ndjson")
@@ -80,11 +80,11 @@ def default_name(source: str) -> str:
 def _in_folder(folder: Path) -> Files:
     there = sorted(path for path in folder.iterdir() if path.is_file())
     names = [path.name for path in there]
-    if MANIFEST in names:
+    if CONVERTED_FOLDER.manifest in names:
         paths = tuple(path for path in there if path.suffix in (".json", ".npy"))
         return Files(CONVERTED, paths, _name(folder), folder)
-    if SHARDED_MANIFEST in names:
-        return Files(SHARDED, (folder / SHARDED_MANIFEST,), _name(folder), folder)
+    if (manifest := SHARDED_FOLDER.manifest) in names:
+        return Files(SHARDED, (folder / manifest,), _name(folder), folder)
     tables = [path for path in there if _is_table(path)]
     if tables and not set(_LIGHTGCN_FILES) <= set(names):
         return dataclasses.replace(_tables(tables, str(folder), _name(folder)), folder=folder)

@@ -11,7 +11,7 @@ import pytest
 from feedback import rows_of, write
 
 from autosample_tf import dataset_folder, formats
-from autosample_tf.dataset_folder import MANIFEST, read_dataset, write_dataset
+from autosample_tf.dataset_folder import CONVERTED_FOLDER, read_dataset, write_dataset
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Dataset
 from autosample_tf.synthetic import synthetic
@@ -82,7 +82,7 @@ def test_arrays_stay_in_the_files_and_ids_take_a_byte_a_character(tmp_path: Path
 
 
 def test_what_it_was_made_of_is_written_down(converted: tuple[Dataset, Path]) -> None:
-    manifest = json.loads((converted[1] / MANIFEST).read_text())
+    manifest = json.loads((converted[1] / CONVERTED_FOLDER.manifest).read_text())
     assert manifest["source"] == {"dataset": "t.csv"}
     assert manifest["counts"] == converted[0].counts()
 
@@ -127,6 +127,6 @@ def test_a_file_that_changed_is_refused(converted: tuple[Dataset, Path], change:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 2}', "[" * 100_000])
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / MANIFEST).write_text(text)
+    (tmp_path / CONVERTED_FOLDER.manifest).write_text(text)
     with pytest.raises(InputError, match="writes it in"):
         formats.read(tmp_path)
