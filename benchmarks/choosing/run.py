@@ -22,6 +22,7 @@ from record import RESULTS, machine
 from autosample_tf.comparison import Outcome, compare
 from autosample_tf.processes import search_separately
 from autosample_tf.settings import Settings
+from autosample_tf.sources import default_name
 from autosample_tf.training import Source
 
 # What each has other than the default.
@@ -44,7 +45,7 @@ RUNS = Path("~/.cache/autosample-tf/choosing")
 def main(given: list[str] | None = None) -> None:
     """Runs what is missing, and writes what all came to."""
     arguments = parse(given)
-    name = f"{Path(arguments.path).resolve().name}-{arguments.model}"
+    name = f"{default_name(str(Path(arguments.path).resolve()))}-{arguments.model}"
     changes = {key: json.loads(value) for key, value in (s.split("=") for s in arguments.set)}
     settings = Settings(model=arguments.model, **changes)
     variants = {name: VARIANTS[name] for name in arguments.variants}
