@@ -20,7 +20,7 @@ from autosample_tf.autosample import AutoSample
 from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.runs import History
+from autosample_tf.runs import History, weights_of
 
 log = logging.getLogger(__name__)
 Row = Mapping[str, Any]
@@ -159,12 +159,7 @@ class DropSamplers(tf.keras.callbacks.Callback):
     def replay(self, rows: Sequence[Row]) -> None:
         """Takes up the state that the last of the history's rows left."""
         if rows:
-            weights = {
-                name.removeprefix("weight/"): value
-                for name, value in rows[-1].items()
-                if name.startswith("weight/") and value is not None
-            }
-            self._low_before = self._low(weights)
+            self._low_before = self._low(weights_of(rows[-1]))
 
     def _is_worth_it(self, epochs: int, share: float) -> bool:
         """Whether dropping a share of the samplers after so many epochs is, or there is no step

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from autosample_tf.comparison import Outcome
-from autosample_tf.runs import Run
-from autosample_tf.trial import STRONGEST
+from autosample_tf.runs import Run, weights_of
+from autosample_tf.trial import under
 
 _CHOSEN_ON_TEST = (
     "weights and epochs were chosen on test: these figures are optimistic, and comparable "
@@ -94,8 +94,7 @@ class Report(tf.keras.callbacks.Callback):
 
 
 def _weights(logs: Mapping[str, Any]) -> str:
-    weights = {k.removeprefix("weight/"): v for k, v in logs.items() if k.startswith("weight/")}
-    return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights.items())
+    return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights_of(logs).items())
 
 
 def print_data(run_dir: Path, console: Console) -> None:
@@ -138,12 +137,11 @@ def print_result(metrics: Mapping[str, Any], console: Console) -> None:
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
     trial = retrained.get("trial")  # runs of before there were trials have none
-    what = "sampler alone" if trial and trial["best"] == STRONGEST else "mixture"
-    under = f", under the {trial['best']} {what}" if trial else ""
+    chosen = f", under {under(trial['best'])}" if trial else ""
     console.print(
         f"search: {found['epochs']} epochs, {found['seconds']:.1f} s, weights {weights}\n"
         f"retrain: best epoch {retrained['best_epoch']} of {retrained['epochs']}, "
-        f"{retrained['seconds']:.1f} s, from {retrained['init']}{under}",
+        f"{retrained['seconds']:.1f} s, from {retrained['init']}{chosen}",
         highlight=False,
         soft_wrap=True,
     )

@@ -24,6 +24,8 @@ class SearchResult:
       rewind_epoch: whose parameters were kept besides the last.
       rounds: of the objective `branches`, for each the `epoch` that it came to, the branches'
         `valid` metric by name, and the `best`.
+      leaders: the samplers that had the largest weight when an epoch ended, each once, in the
+        order in which they came to it; while weights are equal nobody has.
     """
 
     epochs: int
@@ -34,6 +36,7 @@ class SearchResult:
     rewind_epoch: int
     evaluation_seconds: float = 0.0  # what runs before it was kept have
     rounds: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    leaders: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def survivors(self) -> list[str]:

@@ -214,6 +214,15 @@ class History:
             writer.writerows(self.rows)
 
 
+def weights_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """The mixture that an epoch ended with, by spec, of its row in the history or its logs."""
+    return {
+        name.removeprefix("weight/"): value
+        for name, value in row.items()
+        if name.startswith("weight/") and value is not None
+    }
+
+
 def folder_name(name: str) -> str:
     """A sampler's spec, or another name, as every file system takes it."""
     return re.sub(r"[^\w.=-]+", "_", name)

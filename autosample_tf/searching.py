@@ -16,6 +16,7 @@ from autosample_tf.callbacks import DropSamplers, KeepBest, KeepEpoch
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.fitting import Job, Stretch, build, chosen_on, fit, mixture, stage_seed
 from autosample_tf.results import SearchResult, read_search_result, took
+from autosample_tf.runs import weights_of
 from autosample_tf.samplers import Feedback
 
 # Steps that take as long as tracing another one: some 4 s, of the standard set on gowalla. Of
@@ -63,8 +64,20 @@ def _search(job: Job) -> SearchResult:
         weights=autosample.weights_by_spec(),
         dropped=_dropped(rows),
         rewind_epoch=settings.rewind_epoch,
+        leaders=_leaders(rows),
         **took(rows),
     )
+
+
+def _leaders(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who has the largest weight in a row of the history, each once; of equal ones nobody."""
+    leaders: dict[str, None] = {}
+    for row in rows:
+        weights = weights_of(row)
+        largest = [spec for spec, weight in weights.items() if weight == max(weights.values())]
+        if len(largest) == 1:
+            leaders[largest[0]] = None
+    return list(leaders)
 
 
 def _dropped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -81,11 +81,11 @@ class Settings:
         `optimizer` is another than the search's.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
-      trial_epochs: for which retraining tries the equal mixture of all candidates, and the
-        searched one's strongest sampler alone, beside the searched one, from the same parameters;
-        it goes on with the best. 0: the searched one is taken as it is. None: 5, or 0 of fewer
-        than 204,800 train pairs, where validation tells mostly luck. Objectives that do not learn
-        within steps have no trial.
+      trial_epochs: for which retraining tries the equal mixture of all candidates, and each
+        sampler that led during the search, alone, beside the searched mixture, from the same
+        parameters; it goes on with the best. 0: the searched one is taken as it is. None: 5,
+        or 0 of fewer than 204,800 train pairs, where validation tells mostly luck. Objectives
+        that do not learn within steps have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.

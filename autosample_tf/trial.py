@@ -2,10 +2,11 @@
 
 Where all samplers are about as good, what they have in common is better than a choice among
 them; where one is best by far, it is better alone; and how far to lean, a signal says worse than
-towards whom. So the equal mixture of all candidates and the searched one's strongest sampler alone
-are tried beside the searched mixture, for some epochs from the same parameters, and retraining
-goes on with what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two
-of them and falls behind in the third (docs/defaults.md).
+towards whom. Nor does it say for good: evidence for a sampler fades once the model trains under
+it. So the equal mixture of all candidates, and each sampler that ever led the mixture, alone, are
+tried beside the searched mixture, for some epochs from the same parameters, and retraining goes on
+with what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two of them
+and falls behind in the third (docs/defaults.md).
 """
 
 from __future__ import annotations
@@ -34,17 +35,18 @@ from autosample_tf.fitting import (
 from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.results import SearchResult, took
-from autosample_tf.runs import Run
+from autosample_tf.runs import Run, folder_name
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import Settings
 
-SEARCHED, EQUAL, STRONGEST = "searched", "equal", "strongest"  # mixtures that are tried
+SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried; others are of one sampler
 _VERDICT = "retrain/trial.json"
 
 
 def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[str, float]]:
     """The weights that retraining may go on with, by name: the searched ones, and where there is
-    a trial and they are others, equal ones of all candidates and the strongest sampler alone.
+    a trial and they are others, equal ones of all candidates, and of each sampler that led during
+    the search or has the largest weight, by its spec, its own alone.
 
     `uniform` has searched nothing, and `branches` has tried these already.
     """
@@ -52,9 +54,15 @@ def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[
     if settings.objective in ("branches", "uniform") or not _trial_epochs(settings):
         return {SEARCHED: searched}
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
-    strongest = max(searched, key=searched.__getitem__)
-    others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), STRONGEST: {strongest: 1.0}}
+    leaders = [*result.leaders, max(searched, key=searched.__getitem__)]
+    alone = {spec: {spec: 1.0} for spec in leaders}
+    others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), **alone}
     return {SEARCHED: searched, **{k: other for k, other in others.items() if other != searched}}
+
+
+def under(best: str) -> str:
+    """What a trial's best mixture is called in a sentence."""
+    return f"the {best} mixture" if best in (SEARCHED, EQUAL) else f"{best} alone"
 
 
 def _trial_epochs(settings: Settings) -> int:
@@ -222,4 +230,4 @@ def _hand_on(run: Run, best: str) -> None:
 
 
 def _folder(run: Run, name: str) -> Path:
-    return run.retrain / "trial" / name
+    return run.retrain / "trial" / folder_name(name)

@@ -135,7 +135,7 @@ def test_the_table_shows_every_metric_in_full_at_80_columns(cutoffs: tuple[int, 
 @pytest.mark.parametrize(
     ("best", "told"),
     [("searched", "the searched mixture"), ("equal", "the equal mixture"),
-     ("strongest", "the strongest sampler alone")],
+     ("dns:pool=32", "dns:pool=32 alone")],
 )  # fmt: skip
 def test_the_result_says_what_a_trial_was_for(best: str, told: str) -> None:
     metrics = {

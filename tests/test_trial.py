@@ -23,9 +23,11 @@ from small_runs import (
 
 import autosample_tf
 from autosample_tf import trial
-from autosample_tf.results import SearchResult, trained_weights
+from autosample_tf.results import SearchResult, read_search_result, trained_weights
+from autosample_tf.runs import Run, folder_name
+from autosample_tf.searching import _leaders
 from autosample_tf.settings import Settings
-from autosample_tf.trial import EQUAL, SEARCHED, STRONGEST, mixtures_to_try
+from autosample_tf.trial import EQUAL, SEARCHED, mixtures_to_try
 
 TRIED = dataclasses.replace(WHOLE, trial_epochs=2, retrain_epochs=4)
 EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)
@@ -34,20 +36,27 @@ EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)
 # --- what is tried
 
 
-def found(**weights: float) -> SearchResult:
+def found(weights: dict[str, float], leaders: tuple[str, ...] = ()) -> SearchResult:
     return SearchResult(
-        epochs=4, best_epoch=3, seconds=1.0, weights=weights, dropped=[], rewind_epoch=1
-    )
+        epochs=4, best_epoch=3, seconds=1.0, weights=weights, dropped=[], rewind_epoch=1,
+        leaders=list(leaders),
+    )  # fmt: skip
 
 
 def test_the_equal_mixture_is_of_all_candidates_dropped_ones_too() -> None:
-    tried = mixtures_to_try(TRIED, found(rns=1.0))
+    tried = mixtures_to_try(TRIED, found({"rns": 1.0}))
     assert tried == {SEARCHED: {"rns": 1.0}, EQUAL: EQUAL_WEIGHTS}
 
 
-def test_so_is_the_strongest_sampler_alone_where_there_are_others_beside_it() -> None:
-    tried = mixtures_to_try(TRIED, found(**(weights := {"rns": 0.4, "dns:pool=4": 0.6})))
-    assert tried == {SEARCHED: weights, EQUAL: EQUAL_WEIGHTS, STRONGEST: {"dns:pool=4": 1.0}}
+@pytest.mark.parametrize(
+    "leaders", [(), ("dns:pool=4",), ("pns:alpha=0.75",), ("pns:alpha=0.75", "dns:pool=4")]
+)
+def test_so_is_each_sampler_alone_that_led_or_leads(leaders: tuple[str, ...]) -> None:
+    """Dropped ones too: evidence fades once the model trains under it."""
+    weights = {"rns": 0.4, "dns:pool=4": 0.6}
+    alone = {spec: {spec: 1.0} for spec in {*leaders, "dns:pool=4"}}
+    tried = mixtures_to_try(TRIED, found(weights, leaders))
+    assert tried == {SEARCHED: weights, EQUAL: EQUAL_WEIGHTS, **alone}
 
 
 @pytest.mark.parametrize(
@@ -62,11 +71,18 @@ def test_so_is_the_strongest_sampler_alone_where_there_are_others_beside_it() ->
 )
 def test_there_is_no_trial_where_there_is_nothing_to_try(changes: dict[str, Any]) -> None:
     settings = dataclasses.replace(TRIED, **changes)
-    assert mixtures_to_try(settings, found(rns=1.0)) == {SEARCHED: {"rns": 1.0}}
+    assert mixtures_to_try(settings, found({"rns": 1.0})) == {SEARCHED: {"rns": 1.0}}
 
 
 def test_nor_is_the_equal_mixture_tried_where_it_is_the_searched_one() -> None:
-    assert list(mixtures_to_try(TRIED, found(**EQUAL_WEIGHTS))) == [SEARCHED, STRONGEST]
+    assert list(mixtures_to_try(TRIED, found(EQUAL_WEIGHTS))) == [SEARCHED, "rns"]
+
+
+def test_leaders_are_in_the_order_in_which_they_came_to_it_and_of_equals_there_is_none() -> None:
+    shares = [(0.5, 0.5), (0.4, 0.6), (0.7, 0.3), (0.2, 0.8), (None, 1.0)]
+    rows = [{"epoch": 1, "weight/rns": rns, "weight/dns:pool=4": dns} for rns, dns in shares]
+    assert _leaders(rows) == ["dns:pool=4", "rns"]
+    assert _leaders(rows[:1]) == _leaders([]) == []
 
 
 # --- a trial that each of them wins
@@ -87,13 +103,16 @@ class Tried:
     @property
     def mixtures(self) -> dict[str, dict[str, float]]:
         """All that were tried."""
-        weights = read(self.searched / "search" / "result.json")["weights"]
-        return mixtures_to_try(TRIED, found(**weights))
+        return mixtures_to_try(TRIED, read_search_result(Run.existing(self.searched)))
 
     @property
     def others(self) -> list[str]:
         """The mixtures that did not win."""
         return [name for name in self.mixtures if name != self.best]
+
+    def folder_of(self, name: str) -> Path:
+        """What is left of a mixture's trial."""
+        return self.run / "retrain" / "trial" / folder_name(name)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -102,19 +121,20 @@ class Tried:
 
 
 CHANGES = {"trial_epochs": 2, "retrain_epochs": 4}
-# The winner, and the mixture that the search is made to have found.
+# The winner, and what the search is made to have found.
 WINNERS = {
-    SEARCHED: {"dns:pool=4": 1.0},
-    EQUAL: {"pns:alpha=0.75": 1.0},
-    STRONGEST: {"rns": 0.3, "pns:alpha=0.75": 0.3, "dns:pool=4": 0.4},
+    SEARCHED: found({"dns:pool=4": 1.0}),
+    EQUAL: found({"pns:alpha=0.75": 1.0}),
+    "dns:pool=4": found({"rns": 0.4, "pns:alpha=0.75": 0.6}, leaders=("dns:pool=4",)),
 }
 
 
-def searched_with(whole_run: Path, folder: Path, weights: dict[str, float]) -> Path:
-    """A copy of a run whose search ended with other weights."""
+def searched_with(whole_run: Path, folder: Path, other: SearchResult) -> Path:
+    """A copy of a run whose search ended with other weights, and had other leaders."""
     shutil.copytree(whole_run, folder)
-    result = read(folder / "search" / "result.json")
-    (folder / "search" / "result.json").write_text(json.dumps({**result, "weights": weights}))
+    path = folder / "search" / "result.json"
+    changes = {"weights": other.weights, "leaders": other.leaders}
+    path.write_text(json.dumps({**read(path), **changes}))
     return folder
 
 
@@ -135,14 +155,14 @@ def test_the_better_one_on_validation_wins(tried: Tried) -> None:
     rows = {tried.best: history(tried.run / "retrain" / "history.csv")[:2]}
     for name in tried.others:
         assert verdict["valid"][tried.best] > verdict["valid"][name]
-        rows[name] = history(tried.run / "retrain" / "trial" / name / "history.csv")
+        rows[name] = history(tried.folder_of(name) / "history.csv")
     for name in tried.mixtures:
         assert verdict["valid"][name] == max(float(row["ndcg@10"]) for row in rows[name])
 
 
 def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_path: Path) -> None:
     """Histories, weights and parameters are those of retraining the winner without a trial."""
-    searched = searched_with(tried.searched, tmp_path / "searched", tried.weights)
+    searched = searched_with(tried.searched, tmp_path / "searched", found(tried.weights))
     autosample_tf.retrain(
         searched, run_dir=tmp_path / "run", changes={**CHANGES, "trial_epochs": 0}
     )
@@ -161,7 +181,7 @@ def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_p
 def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
     folder = tried.run / "retrain" / "trial"
     left = {path for path in folder.rglob("*") if path.is_file()}
-    assert left == {folder / name / "history.csv" for name in tried.others}
+    assert left == {tried.folder_of(name) / "history.csv" for name in tried.others}
     verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
     rows = []
     for path in left:
@@ -197,14 +217,15 @@ def test_a_retraining_that_was_stopped_anywhere_ends_alike(
         patch.setattr(trial, "_hand_on", _raise_stopped)
         stops()
     assert (run_dir / "retrain" / "trial.json").is_file()
-    folder = run_dir / "retrain" / "trial" / tried.best
+    folder = run_dir / tried.folder_of(tried.best).relative_to(tried.run)
     (folder / "history.csv").replace(run_dir / "retrain" / "history.csv")
     stops(reporter=stop_in("retrain", 3))
     autosample_tf.retrain(tried.searched, run_dir=run_dir, changes=CHANGES, resume=True)
     mine, its = (without_seconds(read(f / "metrics.json")) for f in (run_dir, tried.run))
     assert mine == its
-    for path in ("retrain", *(f"retrain/trial/{name}" for name in tried.others)):
-        assert history(run_dir / path / "history.csv") == history(tried.run / path / "history.csv")
+    for path in (tried.run / "retrain", *map(tried.folder_of, tried.others)):
+        its = path / "history.csv"
+        assert history(run_dir / its.relative_to(tried.run)) == history(its)
 
 
 def _raise_stopped(*_: object) -> None:
@@ -220,8 +241,9 @@ def test_a_search_with_its_retraining_has_the_trial_too(small_data: Path, tmp_pa
     )
     metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
     verdict = metrics["retrain"]["trial"]
-    mixtures = mixtures_to_try(settings, found(**metrics["search"]["weights"]))
-    assert set(verdict["valid"]) == set(mixtures) == {SEARCHED, EQUAL, STRONGEST}
+    mixtures = mixtures_to_try(settings, read_search_result(Run.existing(tmp_path / "run")))
+    assert {SEARCHED, EQUAL, *metrics["search"]["leaders"]} == set(mixtures)
+    assert set(verdict["valid"]) == set(mixtures)
     assert metrics["retrain"]["weights"] == mixtures[verdict["best"]]
     assert metrics["retrain"]["epochs"] == 2
 
