@@ -20,7 +20,7 @@ from autosample_tf.models.contract import step_score, step_score_all
 from autosample_tf.replicas import mean_over_batch, over_replicas
 from autosample_tf.rows import RowDraws
 from autosample_tf.sampled_losses import column_losses
-from autosample_tf.sampling import Columns, SampledBatch
+from autosample_tf.sampling import SampledBatch
 
 # The held-out loss reads some this many rows of a batch, against this many shared items:
 # enough for a mean over hundreds of steps. More rows would make it steadier, more items hardly.
@@ -32,15 +32,12 @@ _SHARPNESS = 16.0  # of a step from 0 to 1, per standard deviation of a user's s
 class ValidationSignal:
     """How much each sampler's gradient helps held-out positives of the batch's users.
 
-    As in a ranking, what helps is to be ahead of the items that a user has not seen: train
-    positives, which are ahead of most, would hide whether a step helps or hurts.
-
     Args:
       model: what is trained.
       held_out: the positives to help.
       loss: the samplers'.
       ranked: whether the held-out loss is the positives' `log_rank`; else the mean of
-        `loss` against the unseen items.
+        `loss` against the items.
     """
 
     def __init__(
@@ -73,7 +70,6 @@ class ValidationSignal:
         items, present = items[:, 0], tf.cast(present[:, 0], tf.float32)
         positives = context.embed_cached(items)
         shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
-        unseen = is_unseen(columns, shared, items)
         shared = context.embed_cached(shared)
 
         def held_out_loss(users: tf.Tensor) -> tf.Tensor:
@@ -81,9 +77,9 @@ class ValidationSignal:
             positive = step_score(model, users, positives, cosine=cosine)
             others = step_score_all(model, users, shared, cosine=cosine)
             if self._ranked:
-                losses = log_rank(positive, others, unseen, model.num_items)
+                losses = log_rank(positive, others, model.num_items)
             else:
-                losses = _mean_of(self._loss.of_pairs(positive, others), unseen)[:, 0]
+                losses = tf.reduce_mean(self._loss.of_pairs(positive, others), axis=1)
             return mean_over_batch(losses, weight * present)
 
         def losses_of_samplers(users: tf.Tensor) -> tf.Tensor:
@@ -93,54 +89,28 @@ class ValidationSignal:
         return alignment(columns.users, columns.user_embeddings, held_out_loss, losses_of_samplers)
 
 
-def is_unseen(columns: Columns, items: tf.Tensor, held_out: tf.Tensor) -> tf.Tensor:
-    """1 where an item may be ranked beside a row's held-out positive, else 0.
-
-    Args:
-      columns: of the rows.
-      items: [m] int32.
-      held_out: [batch] int32.
-
-    Returns:
-      [batch, m] float32.
-    """
-    items = tf.tile(items[None, :], [held_out.shape[0], 1])
-    seen = columns.train_pairs.contains(columns.users, items) | (items == held_out[:, None])
-    return tf.cast(~seen, tf.float32)
-
-
-def log_rank(
-    positive_scores: tf.Tensor, item_scores: tf.Tensor, unseen: tf.Tensor, num_items: int
-) -> tf.Tensor:
-    """log(1 + rank) of a held-out positive among unseen items, its rank estimated from a sample.
+def log_rank(positive_scores: tf.Tensor, item_scores: tf.Tensor, num_items: int) -> tf.Tensor:
+    """log(1 + rank) of a held-out positive, its rank estimated from sampled items.
 
     The rank is ApproxNDCG's (Qin, Liu & Li 2010, "A general approximation framework for
     direct optimization of information retrieval measures"): a sum of sigmoids of score
-    differences, here over m uniform items that stand for all, those seen left out. Its
-    logarithm, and not their NDCG, because a positive far down the list, as most are for long,
-    must count too. The sigmoids' width follows the spread of the unseen items' scores, so that
-    the scale of a model's scores does not matter.
+    differences, here over m uniform items that stand for all. Its logarithm, and not their
+    NDCG, because a positive far down the list, as most are for long, must count too. The
+    sigmoids' width follows the spread of the scores, so that the scale of a model's scores
+    does not matter.
 
     Args:
       positive_scores: [batch].
       item_scores: [batch, m].
-      unseen: [batch, m], 1 or 0.
       num_items: the size of the catalogue.
 
     Returns:
       [batch], at least 0.
     """
-    scores = tf.stop_gradient(item_scores)
-    variance = _mean_of(tf.square(scores - _mean_of(scores, unseen)), unseen)
-    slope = tf.math.divide_no_nan(_SHARPNESS, tf.sqrt(variance))
-    above = tf.sigmoid(slope * (item_scores - positive_scores[:, None]))
-    return tf.math.log1p(num_items * tf.reduce_mean(unseen * above, axis=1))
-
-
-def _mean_of(values: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
-    """[batch, 1]: each row's mean of the values that count, 0 where none does."""
-    total = tf.reduce_sum(counted * values, axis=1, keepdims=True)
-    return tf.math.divide_no_nan(total, tf.reduce_sum(counted, axis=1, keepdims=True))
+    spread = tf.stop_gradient(tf.math.reduce_std(item_scores, axis=1, keepdims=True))
+    slope = tf.math.divide_no_nan(_SHARPNESS, spread)
+    above = tf.reduce_mean(tf.sigmoid(slope * (item_scores - positive_scores[:, None])), axis=1)
+    return tf.math.log1p(num_items * above)
 
 
 def alignment(

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.membership import TrainPairs
 from autosample_tf.models.contract import Recommender, State
 from autosample_tf.pool import Blocks, Step, make_context
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
@@ -25,7 +24,6 @@ class Columns:
 
     Attributes:
       users: [batch] int32.
-      train_pairs: knows these users' positives.
       user_embeddings: [batch, dim].
       positive_embeddings: [batch, dim].
       items: [batch, M] int32.
@@ -38,7 +36,6 @@ class Columns:
     """
 
     users: tf.Tensor
-    train_pairs: TrainPairs
     user_embeddings: tf.Tensor
     positive_embeddings: tf.Tensor
     items: tf.Tensor
@@ -55,7 +52,6 @@ class SampledBatch:
 
     Attributes:
       context: what the samplers saw.
-      train_pairs: the positives, of the batch's users at least.
       blocks: the pool's items.
       negatives: each sampler's answer, in the samplers' order.
       places: [batch, P] int32, where in the pool the first P columns stand.
@@ -74,7 +70,6 @@ class SampledBatch:
     """
 
     context: Context
-    train_pairs: TrainPairs
     blocks: Blocks
     negatives: list[Negatives]
     places: tf.Tensor
@@ -104,7 +99,6 @@ class SampledBatch:
         pooled = self.blocks.embed(some(self.places), stride)
         return Columns(
             users=some(self.context.users),
-            train_pairs=self.train_pairs if stride == 1 else self.train_pairs.of_rows(rows),
             user_embeddings=some(self.context.user_embeddings),
             positive_embeddings=some(self.context.positive_embeddings),
             items=some(self.items),
@@ -150,7 +144,6 @@ def sample_batch(
     ]
     return SampledBatch(
         context=context,
-        train_pairs=step.train_pairs,
         blocks=blocks,
         negatives=negatives,
         places=_side_by_side([rows, 0], [answer.columns for answer in pooled], tf.int32),

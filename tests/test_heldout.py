@@ -7,11 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from worlds import to_dense, toy_model, toy_train
 
-from autosample_tf.autosample import AutoSample
-from autosample_tf.heldout import alignment, is_unseen, log_rank
-from autosample_tf.pipeline import training_batches
+from autosample_tf.heldout import alignment, log_rank
 
 
 def finite_difference_alignment(
@@ -62,82 +59,38 @@ def scores_of(seed: int, items: int = 50) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=4).astype(np.float32), rng.normal(size=(4, items)).astype(np.float32)
 
 
-@pytest.mark.parametrize("stride", [1, 3])
-def test_unseen_is_what_may_be_ranked_beside_the_held_out_positive(stride: int) -> None:
-    """Neither a train positive nor the held-out one itself; of every row that is looked at."""
-    batch = next(iter(training_batches(toy_train(), 12, seed=0)))
-    autosample = AutoSample(toy_model("mf"), toy_train(), samplers=["rns"], objective="uniform")
-    columns = autosample.sample(batch).columns(stride)
-    items = np.array([0, 3, 4, 4, 9, 13], np.int32)
-    held_out = np.arange(12 // stride, dtype=np.int32)
-    found = is_unseen(columns, tf.constant(items), tf.constant(held_out))
-    users = batch["user"].numpy()[::stride]
-    expected = ~to_dense(toy_train())[users][:, items] & (items != held_out[:, None])
-    assert expected.any()
-    np.testing.assert_array_equal(found, expected)
-
-
-def all_unseen(items: np.ndarray) -> np.ndarray:
-    return np.ones_like(items)
-
-
 def test_log_rank_lies_between_the_first_rank_and_the_last() -> None:
     _, items = scores_of(0)
-    far, unseen = np.full(4, 100.0, np.float32), all_unseen(items)
-    np.testing.assert_allclose(log_rank(far, items, unseen, 1000), np.zeros(4), atol=1e-5)
-    last = np.full(4, np.log(1001))
-    np.testing.assert_allclose(log_rank(-far, items, unseen, 1000), last, rtol=1e-5)
+    far = np.full(4, 100.0, np.float32)
+    np.testing.assert_allclose(log_rank(far, items, 1000), np.zeros(4), atol=1e-5)
+    np.testing.assert_allclose(log_rank(-far, items, 1000), np.full(4, np.log(1001)), rtol=1e-5)
 
 
 def test_log_rank_estimates_the_rank_within_the_catalogue() -> None:
     """A positive above all but a fifth of the sample: about the 200th of 1,000."""
     items = np.arange(50, dtype=np.float32)[None, :]
-    positive = np.array([39.5], np.float32)
-    rank = np.exp(log_rank(positive, items, all_unseen(items), 1000).numpy()) - 1
+    rank = np.exp(log_rank(np.array([39.5], np.float32), items, 1000).numpy()) - 1
     np.testing.assert_allclose(rank, [200], rtol=0.02)
-
-
-def test_log_rank_counts_the_unseen_items_alone() -> None:
-    """Whatever the seen ones score: they widen no sigmoid and are above nobody."""
-    positives, items = scores_of(3)
-    seen = np.random.default_rng(4).random(items.shape) < 0.4
-    elsewhere = np.where(seen, 1000.0, items).astype(np.float32)
-    measured = log_rank(positives, elsewhere, (~seen).astype(np.float32), 1000)
-    for row in range(4):
-        spread = items[row, ~seen[row]].std()
-        gaps = 16 * (items[row, ~seen[row]] - positives[row]) / spread
-        rank = 1000 * (1 / (1 + np.exp(-gaps))).sum() / items.shape[1]
-        np.testing.assert_allclose(measured[row], np.log1p(rank), rtol=1e-5)
-
-
-def test_log_rank_where_all_is_seen_is_that_of_the_first_with_a_finite_gradient() -> None:
-    positives, items = scores_of(5)
-    with tf.GradientTape() as tape:
-        tape.watch(scores := tf.constant(positives))
-        value = log_rank(scores, items, np.zeros_like(items), 1000)
-    np.testing.assert_array_equal(value, np.zeros(4))
-    np.testing.assert_array_equal(tape.gradient(value, scores), np.zeros(4))
 
 
 def test_log_rank_falls_as_the_positive_rises() -> None:
     positives, items = scores_of(1)
     with tf.GradientTape() as tape:
         tape.watch(scores := tf.constant(positives))
-        value = tf.reduce_sum(log_rank(scores, items, all_unseen(items), 1000))
+        value = tf.reduce_sum(log_rank(scores, items, 1000))
     assert (tape.gradient(value, scores).numpy() < 0).all()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 7.0, 1e3])
 def test_log_rank_does_not_depend_on_the_scale_or_the_origin_of_scores(scale: float) -> None:
     positives, items = scores_of(2)
-    unseen = all_unseen(items)
-    moved = log_rank(scale * (positives + 3), scale * (items + 3), unseen, 1000)
-    np.testing.assert_allclose(moved, log_rank(positives, items, unseen, 1000), rtol=1e-3)
+    moved = log_rank(scale * (positives + 3), scale * (items + 3), 1000)
+    np.testing.assert_allclose(moved, log_rank(positives, items, 1000), rtol=1e-3)
 
 
 def test_log_rank_of_equal_scores_is_finite_with_a_finite_gradient() -> None:
     with tf.GradientTape() as tape:
         tape.watch(scores := tf.zeros([2]))
-        value = log_rank(scores, tf.zeros([2, 5]), tf.ones([2, 5]), 1000)
+        value = log_rank(scores, tf.zeros([2, 5]), 1000)
     np.testing.assert_allclose(value, np.full(2, np.log(501)), rtol=1e-5)
     assert np.isfinite(tape.gradient(value, scores).numpy()).all()
