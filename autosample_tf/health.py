@@ -6,6 +6,7 @@ sampler from a broken one while it trains. None of it is a choice or changes one
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -101,7 +102,8 @@ class Health(tf.Module):
         scores = context.score(users[:, None, :], columns.embeddings)
 
         def losses_at(users: tf.Tensor) -> tf.Tensor:
-            return column_losses(self._model, columns, users, self._loss)
+            at_users = dataclasses.replace(columns, user_embeddings=users)
+            return column_losses(self._model, at_users, self._loss)
 
         drawn = tf.reduce_sum(is_real) * columns.owners.sum(axis=0)  # each of all its columns
         used = tf.matmul(tf.cast(weights > 0, tf.float32), owners)

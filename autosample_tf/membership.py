@@ -63,6 +63,10 @@ class PairSet:
 
         return is_there(SIDES[0]) | is_there(SIDES[1]) | is_there(SIDES[2])
 
+    def of_rows(self, rows: tf.Tensor) -> PairSet:
+        """What knows the users of some rows of a batch [n]: this, which knows all."""
+        return self
+
 
 class BatchRows:
     """The positives that the rows of a batch bring along, asked as a `PairSet` is.
@@ -90,6 +94,13 @@ class BatchRows:
         places = tf.searchsorted(self._rows, items)
         last = self._rows.shape[1] - 1
         return tf.gather(self._rows, tf.minimum(places, last), batch_dims=1) == items
+
+    def of_rows(self, rows: tf.Tensor) -> BatchRows:
+        """What knows the users of some rows of the batch [n]."""
+        return BatchRows(tf.gather(self._rows, rows))
+
+
+TrainPairs = PairSet | BatchRows
 
 
 class _InGraph(NamedTuple):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from autosample_tf.losses import Loss
-from autosample_tf.membership import BatchRows, PairSet
+from autosample_tf.membership import TrainPairs
 from autosample_tf.models.contract import (
     Featured,
     Layered,
@@ -41,7 +41,7 @@ class Step:
         it has in common with this is taken.
     """
 
-    train_pairs: PairSet | BatchRows
+    train_pairs: TrainPairs
     draws: Draws
     progress: tf.Tensor
     loss: Loss

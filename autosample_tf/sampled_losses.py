@@ -107,13 +107,11 @@ def in_batch_losses(context: Context, loss: InBatchSoftmax) -> tf.Tensor:
     )
 
 
-def column_losses(
-    model: Recommender, columns: Columns, user_embeddings: tf.Tensor, loss: Loss
-) -> tf.Tensor:
-    """`sampler_losses` at the given user representations: [batch, num_samplers]."""
+def column_losses(model: Recommender, columns: Columns, loss: Loss) -> tf.Tensor:
+    """`sampler_losses` of representations in columns: [batch, num_samplers]."""
     score = functools.partial(step_score, model, cosine=loss.cosine)
-    positive_scores = score(user_embeddings, columns.positive_embeddings)
-    scores = score(tf.expand_dims(user_embeddings, 1), columns.embeddings)
+    positive_scores = score(columns.user_embeddings, columns.positive_embeddings)
+    scores = score(tf.expand_dims(columns.user_embeddings, 1), columns.embeddings)
     return sampler_losses(columns, positive_scores, scores, loss)
 
 

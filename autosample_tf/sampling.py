@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.membership import TrainPairs
 from autosample_tf.models.contract import Recommender, State
 from autosample_tf.pool import Blocks, Step, make_context
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
@@ -24,6 +25,8 @@ class Columns:
 
     Attributes:
       users: [batch] int32.
+      positives: [batch] int32.
+      train_pairs: knows all positives of these users.
       user_embeddings: [batch, dim].
       positive_embeddings: [batch, dim].
       items: [batch, M] int32.
@@ -36,6 +39,8 @@ class Columns:
     """
 
     users: tf.Tensor
+    positives: tf.Tensor
+    train_pairs: TrainPairs
     user_embeddings: tf.Tensor
     positive_embeddings: tf.Tensor
     items: tf.Tensor
@@ -52,6 +57,7 @@ class SampledBatch:
 
     Attributes:
       context: what the samplers saw.
+      train_pairs: the positives, of the batch's users at least.
       blocks: the pool's items.
       negatives: each sampler's answer, in the samplers' order.
       places: [batch, P] int32, where in the pool the first P columns stand.
@@ -70,6 +76,7 @@ class SampledBatch:
     """
 
     context: Context
+    train_pairs: TrainPairs
     blocks: Blocks
     negatives: list[Negatives]
     places: tf.Tensor
@@ -99,6 +106,8 @@ class SampledBatch:
         pooled = self.blocks.embed(some(self.places), stride)
         return Columns(
             users=some(self.context.users),
+            positives=some(self.context.positives),
+            train_pairs=self.train_pairs if stride == 1 else self.train_pairs.of_rows(rows),
             user_embeddings=some(self.context.user_embeddings),
             positive_embeddings=some(self.context.positive_embeddings),
             items=some(self.items),
@@ -144,6 +153,7 @@ def sample_batch(
     ]
     return SampledBatch(
         context=context,
+        train_pairs=step.train_pairs,
         blocks=blocks,
         negatives=negatives,
         places=_side_by_side([rows, 0], [answer.columns for answer in pooled], tf.int32),

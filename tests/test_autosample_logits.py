@@ -18,6 +18,7 @@ from step_oracle import (
 )
 from worlds import (
     NEWCOMER,
+    NUM_ITEMS,
     NUM_USERS,
     WHOLE_CATALOGUE,
     Batch,
@@ -32,7 +33,7 @@ from worlds import (
 
 from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
-from autosample_tf.heldout import alignment
+from autosample_tf.heldout import Rows, alignment
 from autosample_tf.models import MF
 from autosample_tf.pipeline import training_batches
 
@@ -164,12 +165,12 @@ class Spy:
         self.answer = answer
         self.calls = 0
 
-    def __call__(self, users: tf.Tensor, rows: tf.Tensor, held_out_loss: Any, losses: Any) -> Any:
+    def __call__(self, read: Rows, moved: Rows, held_out_loss: Any, losses: Any) -> Any:
         self.calls += 1
-        self.users, self.rows = users, rows
+        self.read, self.moved = read, moved
         self.held_out_loss, self.losses = held_out_loss, losses
         if self.answer is None:
-            self.answered = alignment(users, rows, held_out_loss, losses)
+            self.answered = alignment(read, moved, held_out_loss, losses)
         else:
             self.answered = tf.constant(self.answer)
         return self.answered
@@ -182,23 +183,31 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     return spy
 
 
-def test_in_a_step_the_alignment_is_taken_between_gradients_of_the_user_table(spy: Spy) -> None:
-    """The step's own losses, whatever they are: rows of a user sum to its row of the table."""
-    users = [0, 1, 0, 2, 4, 0]
+def on_the_tables(rows: Rows, of_users: tf.Tensor, of_items: tf.Tensor) -> np.ndarray:
+    """Gradients of rows as those of both tables: rows of one user, or item, add up."""
+    tables = np.zeros((NUM_USERS + NUM_ITEMS, of_users.shape[1]))
+    np.add.at(tables, rows.users.numpy(), of_users.numpy())
+    np.add.at(tables, NUM_USERS + rows.items.numpy(), of_items.numpy())
+    return tables
+
+
+def test_in_a_step_the_alignment_is_taken_between_gradients_of_both_tables(spy: Spy) -> None:
+    """The step's own losses, whatever they are."""
     autosample = build(THREE, "validation")
-    autosample.train_step(batch_with(users))
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(rows := tf.identity(spy.rows))
-        value, per_sampler = spy.held_out_loss(rows), spy.losses(rows)
-    jacobian = tape.jacobian(per_sampler, rows).numpy()  # [samplers, batch, dim]
-
-    def on_the_table(gradient: np.ndarray) -> np.ndarray:
-        table = np.zeros((NUM_USERS, gradient.shape[1]))
-        np.add.at(table, users, gradient)
-        return table
-
-    of_value = on_the_table(tape.gradient(value, rows).numpy())
-    expected = [(of_value * on_the_table(of_sampler)).sum() for of_sampler in jacobian]
+    autosample.train_step(batch_with([0, 1, 0, 2, 4, 0]))
+    with tf.GradientTape() as tape:
+        sources = [tf.identity(spy.read.user_embeddings), tf.identity(spy.read.item_embeddings)]
+        tape.watch(sources)
+        value = spy.held_out_loss(*sources)
+    of_value = on_the_tables(spy.read, *tape.gradient(value, sources))
+    with tf.GradientTape() as tape:
+        sources = [tf.identity(spy.moved.user_embeddings), tf.identity(spy.moved.item_embeddings)]
+        tape.watch(sources)
+        per_sampler = spy.losses(*sources)
+    of_users, of_items = tape.jacobian(per_sampler, sources)  # [samplers, rows, dim]
+    expected = [
+        (of_value * on_the_tables(spy.moved, of_users[k], of_items[k])).sum() for k in range(3)
+    ]
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(spy.answered, expected, rtol=1e-4, atol=1e-6)
 
@@ -208,8 +217,8 @@ def test_rows_without_held_out_items_and_padding_weigh_nothing_in_the_signal(spy
     users = [0, WHOLE_CATALOGUE, 1, NEWCOMER, 2, 4]  # the last is padding
     autosample.train_step(batch_with(users, [6 / 5] * 5 + [0.0]))
     with tf.GradientTape() as tape:
-        tape.watch(rows := tf.identity(spy.rows))
-        value = spy.held_out_loss(rows)
+        tape.watch(rows := tf.identity(spy.read.user_embeddings))
+        value = spy.held_out_loss(rows, spy.read.item_embeddings)
     per_row = np.abs(tape.gradient(value, rows).numpy()).max(axis=1)
     np.testing.assert_array_equal(per_row > 0, [True, False, True, False, True, False])
 
@@ -218,8 +227,8 @@ def test_padding_weighs_nothing_in_the_samplers_losses(spy: Spy) -> None:
     autosample = build(THREE, "validation")
     autosample.train_step(batch_with([0, 1, 2, 4], [4 / 3] * 3 + [0.0]))
     with tf.GradientTape() as tape:
-        tape.watch(rows := tf.identity(spy.rows))
-        value = spy.losses(rows)
+        tape.watch(rows := tf.identity(spy.moved.user_embeddings))
+        value = spy.losses(rows, spy.moved.item_embeddings)
     slopes = np.abs(tape.jacobian(value, rows).numpy()).max(axis=(0, 2))
     np.testing.assert_array_equal(slopes > 0, [True, True, True, False])
 

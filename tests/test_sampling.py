@@ -109,7 +109,7 @@ def loss_and_gradient(kind: str, users_per_pool: int, by_columns: bool) -> list[
         context = drawn.context
         if by_columns:
             columns = drawn.columns()
-            losses = column_losses(model, columns, columns.user_embeddings, BPR())
+            losses = column_losses(model, columns, BPR())
         else:
             positive = model.score(context.user_embeddings, context.positive_embeddings)
             losses = sampler_losses(drawn, positive, negative_scores(drawn), BPR())

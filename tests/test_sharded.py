@@ -345,6 +345,8 @@ def test_rows_of_positives_answer_for_their_own_batch_alone() -> None:
     np.testing.assert_array_equal(found, [[0, 1, 1, 0], [0, 0, 0, 0], [1, 1, 1, 0]])
     with pytest.raises(ValueError, match="incompatible"):
         rows.contains(tf.constant([5, 6]), asked[:2])
+    some = rows.of_rows(tf.constant([0, 2]))
+    np.testing.assert_array_equal(some.contains(tf.constant([5, 7]), asked[::2]), found[::2])
 
 
 # --- evaluation
