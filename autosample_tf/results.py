@@ -24,8 +24,8 @@ class SearchResult:
       rewind_epoch: whose parameters were kept besides the last.
       rounds: of the objective `branches`, for each the `epoch` that it came to, the branches'
         `valid` metric by name, and the `best`.
-      leaders: the samplers that had the largest weight when an epoch ended, each once, in the
-        order in which they came to it; while weights are equal nobody has.
+      leaders: the samplers that had the largest weight when an epoch ended, and at least twice
+        an equal one or more than half of all; each once, in the order in which they came to it.
     """
 
     epochs: int

@@ -64,19 +64,19 @@ def _search(job: Job) -> SearchResult:
         weights=autosample.weights_by_spec(),
         dropped=_dropped(rows),
         rewind_epoch=settings.rewind_epoch,
-        leaders=_leaders(rows),
+        leaders=_leaders(rows, len(autosample.specs)),
         **took(rows),
     )
 
 
-def _leaders(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Who has the largest weight in a row of the history, each once; of equal ones nobody."""
+def _leaders(rows: Sequence[Mapping[str, Any]], num_candidates: int) -> list[str]:
+    """Who has the largest weight in a row of the history, and at least twice an equal one or
+    more than half of all, each once."""
     leaders: dict[str, None] = {}
-    for row in rows:
-        weights = weights_of(row)
-        largest = [spec for spec, weight in weights.items() if weight == max(weights.values())]
-        if len(largest) == 1:
-            leaders[largest[0]] = None
+    for weights in map(weights_of, rows):
+        spec = max(weights, key=weights.__getitem__, default="")
+        if weights and (weights[spec] >= 2 / num_candidates or weights[spec] > 0.5):
+            leaders[spec] = None
     return list(leaders)
 
 

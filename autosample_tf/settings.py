@@ -44,8 +44,9 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 # where a trial makes good what is too much, weights may lean harder.
 TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.3}
 _TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
-# Of a trial, and of train pairs from which its validation tells more than luck.
-_TRIAL_EPOCHS, _PAIRS_THAT_TELL = 5, 204_800
+_LARGE_DATA = 204_800  # train pairs, as all below
+# Of a trial, and from where it is worth its time.
+_TRIAL_EPOCHS, _PAIRS_FOR_A_TRIAL = 5, 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Settings:
       trial_epochs: for which retraining tries the equal mixture of all candidates, and each
         sampler that led during the search, alone, beside the searched mixture, from the same
         parameters; it goes on with the best. 0: the searched one is taken as it is. None: 5,
-        or 0 of fewer than 204,800 train pairs, where validation tells mostly luck. Objectives
+        or 0 of fewer than 65,536 train pairs, where validation tells mostly luck. Objectives
         that do not learn within steps have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
@@ -193,14 +194,14 @@ class Settings:
             for name, default in MODEL_DEFAULTS[self.model].items()
             if getattr(self, name) is None
         }
-        does_tell = num_pairs >= _PAIRS_THAT_TELL
         if self.temperature is None:
-            temperatures = _TEMPERATURES_ON_LARGE_DATA if does_tell else TEMPERATURES
+            is_large = num_pairs >= _LARGE_DATA
+            temperatures = _TEMPERATURES_ON_LARGE_DATA if is_large else TEMPERATURES
             chosen["temperature"] = temperatures[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
-            chosen["trial_epochs"] = _TRIAL_EPOCHS if does_tell else 0
+            chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_FOR_A_TRIAL else 0
         if self.rewind_epoch is None:
             chosen["rewind_epoch"] = max(1, min(self.drop_warmup, self.search_epochs))
         return dataclasses.replace(self, **chosen)

@@ -46,7 +46,7 @@ _VERDICT = "retrain/trial.json"
 def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[str, float]]:
     """The weights that retraining may go on with, by name: the searched ones, and where there is
     a trial and they are others, equal ones of all candidates, and of each sampler that led during
-    the search or has the largest weight, by its spec, its own alone.
+    the search, by its spec, its own alone.
 
     `uniform` has searched nothing, and `branches` has tried these already.
     """
@@ -54,8 +54,7 @@ def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[
     if settings.objective in ("branches", "uniform") or not _trial_epochs(settings):
         return {SEARCHED: searched}
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
-    leaders = [*result.leaders, max(searched, key=searched.__getitem__)]
-    alone = {spec: {spec: 1.0} for spec in leaders}
+    alone = {spec: {spec: 1.0} for spec in result.leaders}
     others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), **alone}
     return {SEARCHED: searched, **{k: other for k, other in others.items() if other != searched}}
 
