@@ -103,7 +103,6 @@ class ValidationSignal:
         positives, present = self._held_out.draw(columns.users, uniform)
         weight *= tf.cast(present[:, 0], tf.float32)
         shared = context.draws.shared_integers("signal", _ITEMS, model.num_items)
-        counted = counts(columns, shared)
         items = tf.concat([positives[:, 0], shared], axis=0)
         cosine = self._loss.cosine and not self._ranked  # rankings are by the model's scores
 
@@ -111,7 +110,7 @@ class ValidationSignal:
             positive = step_score(model, users, items[:rows], cosine=cosine)
             others = step_score_all(model, users, items[rows:], cosine=cosine)
             if self._ranked:
-                losses = log_rank(positive, others, counted, model.num_items)
+                losses = log_rank(positive, others, counts(columns, shared), model.num_items)
             else:
                 losses = tf.reduce_mean(self._loss.of_pairs(positive, others), axis=1)
             return mean_over_batch(losses, weight)
@@ -137,12 +136,11 @@ class ValidationSignal:
             per_sampler = column_losses(self._model, at, self._loss)
             return mean_over_batch(per_sampler, weight[:, None])
 
-        dim = embeddings.shape[2]
         moved = Rows(
             columns.users,
             columns.user_embeddings,
             tf.reshape(items, [-1]),
-            tf.reshape(embeddings, [-1, dim]),
+            tf.reshape(embeddings, [-1, embeddings.shape[2]]),
         )
         return moved, losses_of_samplers
 

@@ -44,8 +44,8 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 # where a trial makes good what is too much, weights may lean harder.
 TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.3}
 _TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
-_LARGE_DATA = 204_800  # train pairs, as all below
-# Of a trial, and from where it is worth its time.
+_LARGE_DATA = 204_800  # train pairs, or more
+# Of a trial, and the fewest train pairs of which it is worth its time.
 _TRIAL_EPOCHS, _PAIRS_FOR_A_TRIAL = 5, 65_536
 
 
