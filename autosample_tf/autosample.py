@@ -288,9 +288,10 @@ class AutoSample(tfrs.Model):
                 self._train_counter.assign_add(1)
                 return done + 1
 
-            steps = tf.cast(self._steps_per_execution, tf.int64)
+            # int32 are counted on the CPU, which need not ask a GPU whether to go on.
+            steps = tf.cast(self._steps_per_execution, tf.int32)
             with self._prepared():
-                tf.while_loop(lambda done: done < steps, one_step, [tf.constant(0, tf.int64)])
+                tf.while_loop(lambda done: done < steps, one_step, [tf.constant(0)])
             return self._logs()
 
         self.train_function = self.train_tf_function = several_steps

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.lookups import look_up, table
 
 NO_ITEM = np.iinfo(np.int32).max  # fills rows of items up, and sorts behind them
 _EMPTY = -1  # of a slot
@@ -50,16 +51,18 @@ class PairSet:
         Returns:
           [batch, n] bool.
         """
-        firsts, shifts, multipliers = (
-            tf.gather(each, users)[:, None]
-            for each in (self._tables.firsts, self._tables.shifts, self._tables.multipliers)
-        )
+        tables = self._tables
+        firsts = tf.gather(tables.firsts, users)[:, None]
+        shifts = look_up(tables.shifts, users)[:, None]
+        multipliers = look_up(tables.multipliers, users)[:, None]
         last_slot = tf.bitwise.left_shift(1, _HASH_BITS - shifts) - 1
         hashes = items * multipliers
+        asked = tf.cast(items, tables.slots.dtype)
 
         def is_there(side: np.int32) -> tf.Tensor:
             slots = tf.bitwise.bitwise_and(tf.bitwise.right_shift(hashes * side, shifts), last_slot)
-            return tf.gather(self._tables.slots, firsts + tf.cast(slots, firsts.dtype)) == items
+            found = tf.gather(tables.slots, firsts + tf.cast(slots, firsts.dtype))
+            return found == asked
 
         return is_there(SIDES[0]) | is_there(SIDES[1]) | is_there(SIDES[2])
 
@@ -119,12 +122,11 @@ def _tables_of(interactions: Interactions) -> _InGraph:
     """The tables of these pairs, built when they are first asked for."""
     if interactions not in _TABLES:
         tables = build_hash_tables(interactions)
-        index = np.int32 if len(tables.slots) <= np.iinfo(np.int32).max else np.int64
         _TABLES[interactions] = _InGraph(
-            tf.constant(tables.slots),
-            tf.constant(tables.firsts.astype(index)),
-            tf.constant(tables.shifts),
-            tf.constant(tables.multipliers),
+            slots=table(tables.slots),
+            firsts=table(tables.firsts),
+            shifts=table(tables.shifts),
+            multipliers=table(tables.multipliers),
         )
     return _TABLES[interactions]
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.lookups import look_up, table
 
 
 class RowDraws:
@@ -14,7 +15,7 @@ class RowDraws:
     def __init__(self, pairs: Interactions):
         self._first = tf.constant(pairs.offsets[:-1])
         self._degrees = tf.constant(pairs.degrees.astype(np.float32))
-        self._items = tf.constant(np.append(pairs.items, np.int32(0)))  # never empty
+        self._items = table(np.append(pairs.items, np.int32(0)))  # never empty
 
     def draw(self, users: tf.Tensor, uniform: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Items of the users' own rows.
@@ -31,4 +32,4 @@ class RowDraws:
         # The product can round up to the degree, which is the next user's first place.
         place = tf.minimum(tf.floor(uniform * degrees), tf.maximum(degrees - 1.0, 0.0))
         index = tf.gather(self._first, users)[:, None] + tf.cast(place, tf.int64)
-        return tf.gather(self._items, index), degrees > 0
+        return look_up(self._items, index), degrees > 0

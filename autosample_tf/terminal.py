@@ -58,6 +58,8 @@ def load_training(work: str, *, device: str = "auto") -> ModuleType:
         import tensorflow as tf
 
         use_device(device)
+        # Else GPUs round what they multiply to 10 bits, and `float32` is none there.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
         from autosample_tf import training
 
         tf.config.list_logical_devices()  # where CUDA says what it lacks

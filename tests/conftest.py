@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TEST_DATA_VARIABLE = "AUTOSAMPLE_TF_TEST_DATA"
 os.environ["AUTOSAMPLE_TF_CACHE"] = "off"  # files are read, in subprocesses too
+os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # products on a GPU are of float32, as commands have them
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ import functools
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
@@ -173,6 +174,40 @@ def test_no_variable_is_int32_which_would_stay_with_the_cpu() -> None:
     assert tf.int32 not in {
         v.dtype for v in (*autosample.variables, *autosample.changed_by_steps())
     }
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What samplers look up is kept as where TensorFlow sees a GPU."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [f"a {kind}"])
+
+
+def constants(graph: tf.Graph) -> set[tf.DType]:
+    """The types of what a step reads besides variables and the batch."""
+    return {tensor.dtype for tensor, _ in graph.captures} - {tf.resource}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_a_step_looks_up_is_not_copied_to_a_gpu_in_every_step(kind: str, a_gpu: None) -> None:
+    graph = graph_of_a_step(kind, small_specs(), jit=True)
+    assert tf.int64 in constants(graph)
+    assert tf.int32 not in constants(graph)
+
+
+def test_on_a_cpu_it_takes_half_as_much_memory() -> None:
+    assert tf.int32 in constants(graph_of_a_step("mf", small_specs(), jit=True))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_is_kept_for_a_gpu_tells_the_same(jit: bool, request: pytest.FixtureRequest) -> None:
+    def losses() -> np.ndarray:
+        autosample = build("mf", small_specs(), validation=toy_held_out(), objective="validation")
+        autosample.compile(RowSparseAdam(0.01), jit_compile=jit)
+        return autosample.descend(masked_and_padded_batch())[1].numpy()
+
+    before = losses()
+    request.getfixturevalue("a_gpu")
+    np.testing.assert_array_equal(losses(), before)
 
 
 def test_an_operation_without_one_would_be_seen() -> None:

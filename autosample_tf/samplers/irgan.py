@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.generator import Generator, draw_of_many, reinforce
 from autosample_tf.samplers.selection import (
@@ -117,16 +118,16 @@ class LikedMask:
         self._num_items = train.num_items
         self._widest = max(1, int(train.degrees.max(initial=0)))
         self._first = tf.constant(train.offsets[:-1])
-        self._degrees = tf.constant(train.degrees, tf.int32)
-        self._items = tf.constant(np.append(train.items, np.int32(0)))  # never empty
+        self._degrees = table(train.degrees)
+        self._items = table(np.append(train.items, np.int32(0)))  # never empty
 
     def of(self, users: tf.Tensor) -> tf.Tensor:
         """[batch, num_items] bool, of users [batch]."""
         rank = tf.range(self._widest)[None, :]
         place = tf.gather(self._first, users)[:, None] + tf.cast(rank, tf.int64)
-        items = tf.gather(self._items, tf.minimum(place, self._items.shape[0] - 1))
+        items = look_up(self._items, tf.minimum(place, self._items.shape[0] - 1))
         # A column behind the last takes what is beyond a user's positives.
-        items = tf.where(rank < tf.gather(self._degrees, users)[:, None], items, self._num_items)
+        items = tf.where(rank < look_up(self._degrees, users)[:, None], items, self._num_items)
         rows, width = users.shape[0], self._num_items + 1
         flat = tf.range(rows)[:, None] * width + items
         hits = tf.scatter_nd(
@@ -137,5 +138,5 @@ class LikedMask:
     def shares(self, context: Context, items: tf.Tensor) -> tf.Tensor:
         """[batch]: probability of items [batch] under a uniform draw of the user's positives."""
         is_liked = context.is_positive(context.users, items[:, None])[:, 0]
-        degrees = tf.maximum(tf.gather(self._degrees, context.users), 1)
+        degrees = tf.maximum(look_up(self._degrees, context.users), 1)
         return tf.cast(is_liked, tf.float32) / tf.cast(degrees, tf.float32)

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Pairs
+from autosample_tf.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_at_least_0, first_allowed
 
@@ -48,7 +49,7 @@ class PNS(Sampler):
         observed = train.row_sums(mass)
         self._tries = enough_tries(train, observed)
         kept, alias = alias_table(mass)
-        self._kept, self._alias = tf.constant(kept, tf.float32), tf.constant(alias)
+        self._kept, self._alias = tf.constant(kept, tf.float32), table(alias)
         self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
         self._log_unobserved = tf.constant(np.log(np.maximum(1 - observed, 1e-12)), tf.float32)
 
@@ -57,7 +58,7 @@ class PNS(Sampler):
         column = context.draws.integers(f"{self.spec}/column", self._tries, num_items)
         uniform = context.draws.uniform(f"{self.spec}/side", self._tries)
         items = tf.where(
-            uniform < tf.gather(self._kept, column), column, tf.gather(self._alias, column)
+            uniform < tf.gather(self._kept, column), column, look_up(self._alias, column)
         )
         negatives = first_allowed(items, ~context.is_positive(context.users, items))
         log_q = tf.gather(self._log_mass, negatives.items)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
 from autosample_tf.samplers.selection import first_column, from_pool, pick
 
@@ -45,14 +46,14 @@ class RNS(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.train
-        self._counts = tf.constant(train.num_items - train.degrees, tf.int32)
+        self._counts = table(train.num_items - train.degrees)
         if self.exact or isinstance(train, Interactions):
             self._unobserved = Unobserved(feedback.rows)
         else:
             self.pool = _ENOUGH  # draws by rank look up users' rows
 
     def sample(self, context: Context) -> Negatives:
-        counts = tf.gather(self._counts, context.users)
+        counts = look_up(self._counts, context.users)
         log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
         if not self.exact and context.pool.items.shape[1] >= _ENOUGH:
             return from_pool(context.pool, _any_allowed(context.pool, context), log_q)
@@ -77,7 +78,7 @@ class Unobserved:
 
     def __init__(self, train: Interactions):
         self._offsets = tf.constant(train.offsets)
-        self._positives = tf.constant(np.append(train.items, np.int32(0)))  # never empty
+        self._positives = table(np.append(train.items, np.int32(0)))  # never empty
         self._num_items = train.num_items
         self._halvings = int(train.degrees.max(initial=0)).bit_length()
 
@@ -102,7 +103,7 @@ class Unobserved:
         for _ in range(self._halvings):
             middle = (low + high) // 2
             place = tf.minimum(first + tf.cast(middle, tf.int64), last)
-            is_below = tf.gather(self._positives, place) - middle <= ranks
+            is_below = look_up(self._positives, place) - middle <= ranks
             low, high = (
                 tf.where((low < high) & is_below, middle + 1, low),
                 tf.where((low < high) & ~is_below, middle, high),

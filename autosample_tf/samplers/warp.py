@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
+from autosample_tf.lookups import look_up, table
 from autosample_tf.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_count, pick
@@ -60,7 +61,7 @@ class WARP(Sampler):
 
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.rows
-        self._unobserved = tf.constant(train.num_items - train.degrees, tf.int32)
+        self._unobserved = table(train.num_items - train.degrees)
         harmonic = np.cumsum(1.0 / np.arange(1, train.num_items + 1))
         self._weights = tf.constant(harmonic / harmonic[-1], tf.float32)
         self._rows = RowDraws(train)
@@ -73,7 +74,7 @@ class WARP(Sampler):
         found = tf.reduce_any(violates, axis=1)
         tried = (tf.range(self.pool)[None, :] <= column[:, None]) & pool.allowed
         trials = tf.reduce_sum(tf.cast(tried, tf.int32), axis=1)
-        rank = tf.gather(self._unobserved, context.users) // tf.maximum(trials, 1)
+        rank = look_up(self._unobserved, context.users) // tf.maximum(trials, 1)
         scale = tf.gather(self._weights, tf.maximum(rank, 1) - 1)
         if self.k:
             share = self._share_of_kth(context)
