@@ -232,6 +232,14 @@ class AutoSample(tfrs.Model):
         weights = self._mixture_weights().numpy()
         return {self.specs[k]: float(weights[k]) for k in self._active}
 
+    def assign_weights(self, weights: np.ndarray) -> None:
+        """Makes the mixture this one, [num_samplers] in the candidates' order, 0 of those dropped.
+
+        Under an objective that learns they go on from there.
+        """
+        above_0 = np.maximum(weights, np.finfo(np.float32).tiny)
+        self.logits.assign((self.temperature * np.log(above_0)).astype(np.float32))
+
     def health(self) -> dict[str, float]:
         """What the samplers' negatives were like since the epoch began, see `health`."""
         return self._health.read(self.specs, self._active)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.asng import LearnByComparing
 from autosample_tf.autosample import AutoSample
 from autosample_tf.callbacks import (
     BackUp,
@@ -94,6 +95,7 @@ def fit(
     *,
     evaluator: Evaluator | None,
     choices: Sequence[tf.keras.callbacks.Callback] = (),
+    learner: LearnByComparing | None = None,
 ) -> list[dict[str, Any]]:
     """Trains from wherever the stretch's checkpoint stands; the history's rows.
 
@@ -105,6 +107,7 @@ def fit(
       evaluator: None where nothing is held out.
       choices: callbacks that choose by an epoch's metrics; those with a `replay` take up
         from the history's rows what they had chosen, and whether they had stopped.
+      learner: what moves the weights between steps, if anything does.
     """
     settings = job.settings
     back_up = BackUp(autosample, stretch.folder)
@@ -115,6 +118,7 @@ def fit(
     if done < stretch.last_epoch and not any(stopped):
         callbacks = [
             StopOnDivergence(),
+            *([learner] if learner else []),
             *([TimeSamplers(_timed_batch(pairs, settings))] if settings.time_samplers else []),
             RefreshSamplers(),
             ReportHealth(),
@@ -124,7 +128,8 @@ def fit(
             back_up,
             *([job.reporter(stretch.name, stretch.last_epoch)] if job.reporter else []),
         ]
-        batches = _batches(pairs, settings, stretch.seed, done)
+        replayed = learner.length if learner else None
+        batches = _batches(pairs, settings, stretch.seed, done, replayed)
         with named_refusals(autosample, lambda: _timed_batch(pairs, settings)):
             autosample.fit(
                 batches,
@@ -150,6 +155,7 @@ def mixture(
     weights: Mapping[str, float] | None = None,
     warmup_epochs: int | None = None,
     optimizer: tf.keras.optimizers.Optimizer | None = None,
+    steps_per_call: int = _STEPS_PER_CALL,
 ) -> AutoSample:
     """Samplers over a model as the settings have it, compiled.
 
@@ -166,6 +172,7 @@ def mixture(
       weights: that the mixture begins with; None: equal ones.
       warmup_epochs: during which weights that learn stay equal; None: the settings'.
       optimizer: of the model; None: a new one.
+      steps_per_call: steps that the graph takes before Python is asked.
     """
     steps = steps_per_epoch(feedback.train.num_pairs, settings.batch_size)
     autosample = AutoSample(
@@ -189,7 +196,7 @@ def mixture(
     autosample.compile(
         optimizer=optimizer or make_optimizer(settings),
         jit_compile=settings.jit,
-        steps_per_execution=min(steps, _STEPS_PER_CALL),
+        steps_per_execution=min(steps, steps_per_call),
     )
     return autosample
 
@@ -252,8 +259,16 @@ def _timed_batch(pairs: Pairs, settings: Settings) -> dict[str, tf.Tensor]:
     return next(iter(_batches(pairs, settings, settings.seed).skip(1)))
 
 
-def _batches(pairs: Pairs, settings: Settings, seed: int, first_epoch: int = 0) -> tf.data.Dataset:
+def _batches(
+    pairs: Pairs,
+    settings: Settings,
+    seed: int,
+    first_epoch: int = 0,
+    replayed: int | None = None,
+) -> tf.data.Dataset:
     size = settings.batch_size
     if isinstance(pairs, StreamedPairs):
         return streamed_batches(pairs, size, seed=seed, first_epoch=first_epoch)
-    return training_batches(pairs.in_memory(), size, seed=seed, first_epoch=first_epoch)
+    return training_batches(
+        pairs.in_memory(), size, seed=seed, first_epoch=first_epoch, replayed=replayed
+    )

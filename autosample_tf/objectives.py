@@ -5,7 +5,8 @@ sampled? Adding one is a class here and its name in `settings.STEP_OBJECTIVES`. 
 of AutoSample (Lyu et al., arXiv 2311.03526) says that the search is a weighted sum learned
 end to end, and no more: which objective is the paper's is not known here.
 
-`branches` is no such objective: it tries samplers over epochs, see `branching`.
+`branches` and `asng` are no such objectives: they try samplers, for epochs (see `branching`) or for
+a few steps (see `asng`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,12 @@ def steps_per_epoch(num_pairs: int, batch_size: int) -> int:
 
 
 def training_batches(
-    interactions: Interactions, batch_size: int, *, seed: int, first_epoch: int = 0
+    interactions: Interactions,
+    batch_size: int,
+    *,
+    seed: int,
+    first_epoch: int = 0,
+    replayed: int | None = None,
 ) -> tf.data.Dataset:
     """Endless batches of static shape; every `steps_per_epoch` of them are an epoch.
 
@@ -40,12 +45,17 @@ def training_batches(
       batch_size: rows of a batch, over all replicas.
       seed: another seed, another order.
       first_epoch: where to begin, for a run that goes on.
+      replayed: so many batches come twice, then as many more, and so on, for comparisons; an
+        epoch then has the first half of its pairs. None: every batch comes once.
     """
     num_pairs = interactions.num_pairs
     steps = steps_per_epoch(num_pairs, batch_size)
     users, items = tf.constant(interactions.users), tf.constant(interactions.items)
 
     def batch(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        if replayed:
+            within = step % steps
+            step += within // (2 * replayed) * replayed + within % replayed - within
         rows = tf.range(batch_size, dtype=tf.int64)
         places = (step % steps) * batch_size + rows
         real = places < num_pairs

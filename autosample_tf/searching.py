@@ -11,10 +11,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autosample_tf.asng import CUTOFF, LearnByComparing, some_users, stretch_length
+from autosample_tf.autosample import AutoSample
 from autosample_tf.branching import branched_search
 from autosample_tf.callbacks import DropSamplers, KeepBest, KeepEpoch
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.fitting import Job, Stretch, build, chosen_on, fit, mixture, stage_seed
+from autosample_tf.pipeline import steps_per_epoch
 from autosample_tf.results import SearchResult, read_search_result, took
 from autosample_tf.runs import weights_of
 from autosample_tf.samplers import Feedback
@@ -36,15 +39,19 @@ def _search(job: Job) -> SearchResult:
     """One model under all candidates, whose weights learn while it trains."""
     run, data, settings = job.run, job.data, job.settings
     model, held_out = build(settings, data.train), chosen_on(data, settings)
+    within: dict[str, Any] = {"objective": settings.objective}
+    if settings.objective == "asng":  # which moves the weights between steps
+        steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
+        within = {"objective": "uniform", "steps_per_call": stretch_length(steps)}
     autosample = mixture(
         settings,
         model,
         Feedback(data.train, data.given),
         samplers=settings.samplers,
-        objective=settings.objective,
         epochs=settings.search_epochs,
         seed=stage_seed(settings, "search"),
         held_out=held_out,
+        **within,
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup, _STEPS_TO_TRACE)
     rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
@@ -57,6 +64,7 @@ def _search(job: Job) -> SearchResult:
         stretch,
         evaluator=Evaluator(model, held_out, data.train, settings.top_k),
         choices=[rewind, best, drop],
+        learner=_comparisons(job, autosample) if settings.objective == "asng" else None,
     )
     return SearchResult(
         epochs=len(rows),
@@ -67,6 +75,16 @@ def _search(job: Job) -> SearchResult:
         leaders=_leaders(rows, len(autosample.specs)),
         **took(rows),
     )
+
+
+def _comparisons(job: Job, autosample: AutoSample) -> LearnByComparing:
+    """What moves the weights under `asng`: by the NDCG of some users."""
+    train, seed = job.data.train, stage_seed(job.settings, "search")
+    asked = some_users(chosen_on(job.data, job.settings), seed)
+    cutoff = min(CUTOFF, train.num_items)
+    evaluator = Evaluator(autosample.model, asked, train, [cutoff])
+    length = stretch_length(steps_per_epoch(train.num_pairs, job.settings.batch_size))
+    return LearnByComparing(autosample, lambda: evaluator.mean()[f"ndcg@{cutoff}"], length, seed)
 
 
 def _leaders(rows: Sequence[Mapping[str, Any]], num_candidates: int) -> list[str]:

@@ -14,7 +14,8 @@ from autosample_tf.errors import expected, unknown
 MODEL_NAMES = ("lightgcn", "mf", "neumf", "ngcf")
 LOSSES = ("bce", "bpr", "ccl", "hinge", "in-batch-softmax", "sampled-softmax")
 STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
-OBJECTIVES = ("branches", *STEP_OBJECTIVES)
+TRYING_OBJECTIVES = ("asng", "branches")  # what they learn from trying samplers, between steps
+OBJECTIVES = (*TRYING_OBJECTIVES, *STEP_OBJECTIVES)
 MIXINGS = ("instance", "loss")
 INITS = ("rewind", "scratch", "search")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -42,7 +43,7 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 # The softmax temperature that an objective's logits are made for. Those of `validation` are means
 # of standardized numbers, some tenths apart where one sampler is clearly better. On large data,
 # where a trial makes good what is too much, weights may lean harder.
-TEMPERATURES = {"bilevel": 1.0, "branches": 1.0, "joint": 1.0, "uniform": 1.0, "validation": 0.3}
+TEMPERATURES = {**dict.fromkeys(OBJECTIVES, 1.0), "validation": 0.3}
 _TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
 _LARGE_DATA = 204_800  # train pairs, or more
 # Of a trial, and the fewest train pairs of which it is worth its time.
@@ -85,8 +86,8 @@ class Settings:
       trial_epochs: for which retraining tries the equal mixture of all candidates, and each
         sampler that led during the search, alone, beside the searched mixture, from the same
         parameters; it goes on with the best. 0: the searched one is taken as it is. None: 5,
-        or 0 of fewer than 65,536 train pairs, where validation tells mostly luck. Objectives
-        that do not learn within steps have no trial.
+        or 0 of fewer than 65,536 train pairs, where validation tells mostly luck. `uniform`,
+        and objectives that try samplers themselves, have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.

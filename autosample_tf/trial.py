@@ -37,7 +37,7 @@ from autosample_tf.models import Recommender
 from autosample_tf.results import SearchResult, took
 from autosample_tf.runs import Run, folder_name
 from autosample_tf.samplers import Feedback, build_samplers
-from autosample_tf.settings import Settings
+from autosample_tf.settings import TRYING_OBJECTIVES, Settings
 
 SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried; others are of one sampler
 _VERDICT = "retrain/trial.json"
@@ -48,10 +48,10 @@ def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[
     a trial and they are others, equal ones of all candidates, and of each sampler that led during
     the search, by its spec, its own alone.
 
-    `uniform` has searched nothing, and `branches` has tried these already.
+    `uniform` has searched nothing, and those of `TRYING_OBJECTIVES` have tried them already.
     """
     searched = result.weights
-    if settings.objective in ("branches", "uniform") or not _trial_epochs(settings):
+    if settings.objective in (*TRYING_OBJECTIVES, "uniform") or not _trial_epochs(settings):
         return {SEARCHED: searched}
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
     alone = {spec: {spec: 1.0} for spec in result.leaders}

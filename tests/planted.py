@@ -15,13 +15,16 @@ import numpy as np
 import tensorflow as tf
 from worlds import from_dense
 
+from autosample_tf.asng import LearnByComparing
 from autosample_tf.autosample import AutoSample
+from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
 
 BATCH = 64
+_COMPARED = 2  # steps of a stretch under a sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +121,12 @@ class Game:
         train, held_out = world.pairs()
         self._steps = steps_per_epoch(train.num_pairs, BATCH)
         self.model = MF(train.num_users, train.num_items, dim=8, init_scale=0.1)
+        compares = objective == "asng"
         self.autosample = AutoSample(
             self.model,
             train,
             samplers=samplers,
-            objective=objective,
+            objective="uniform" if compares else objective,
             validation=held_out,
             temperature=1.0 if objective == "joint" else None,
             # Quicker than the defaults, for worlds of some hundred steps.
@@ -131,9 +135,22 @@ class Game:
             else None,
         )
         optimizer = tf.keras.optimizers.Adam(0.01, jit_compile=False)
-        self.autosample.compile(optimizer, steps_per_execution=self._steps)
+        self.autosample.compile(
+            optimizer, steps_per_execution=_COMPARED if compares else self._steps
+        )
         self._train = train
-        self._beginning = [(v, v.numpy()) for v in self.autosample.changed_by_steps()]
+        self._learner: LearnByComparing | None = None
+        changed = self.autosample.changed_by_steps()
+        if compares:
+            evaluator = Evaluator(self.model, held_out, train, [world.num_items])
+            self._learner = LearnByComparing(
+                self.autosample,
+                lambda: evaluator.mean()[f"ndcg@{world.num_items}"],
+                _COMPARED,
+                seed=0,
+            )
+            changed += self._learner.distribution.variables
+        self._beginning = [(v, v.numpy()) for v in changed]
 
     def begin(self, seed: int) -> None:
         for variable, value in self._beginning:
@@ -145,8 +162,17 @@ class Game:
 
     def play(self, epochs: int) -> str:
         """Trains on; the sampler with the largest weight."""
-        batches = training_batches(self._train, BATCH, seed=0, first_epoch=self._epoch)
-        self.autosample.fit(batches, steps_per_epoch=self._steps, epochs=epochs, verbose=0)
+        replayed = self._learner.length if self._learner else None
+        batches = training_batches(
+            self._train, BATCH, seed=0, first_epoch=self._epoch, replayed=replayed
+        )
+        self.autosample.fit(
+            batches,
+            steps_per_epoch=self._steps,
+            epochs=epochs,
+            callbacks=[self._learner] if self._learner else [],
+            verbose=0,
+        )
         self._epoch += epochs
         weights = self.autosample.weights_by_spec()
         return max(weights, key=weights.__getitem__)

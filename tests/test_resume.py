@@ -133,6 +133,7 @@ def test_a_run_stopped_after_a_drop_goes_on_without_the_dropped(
 
 VARIANTS = {
     "validation": dataclasses.replace(WHOLE, objective="validation", temperature=0.05),
+    "asng": dataclasses.replace(WHOLE, objective="asng"),
     "instance": dataclasses.replace(WHOLE, mixing="instance"),
     "adam": dataclasses.replace(WHOLE, optimizer="adam"),
     "lightgcn": dataclasses.replace(WHOLE, model="lightgcn", layers=2),

@@ -28,6 +28,7 @@ from autosample_tf.training import Source
 # What each has other than the default.
 VARIANTS: dict[str, dict[str, Any]] = {
     "objective branches": {"objective": "branches"},
+    "objective asng": {"objective": "asng"},
     "objective bilevel": {"objective": "bilevel"},
     "objective joint": {"objective": "joint"},
     "nothing dropped": {"drop_threshold": 0.0},
