@@ -4,15 +4,15 @@ Adaptive stochastic natural gradient (Akimoto, Shirakawa, Yoshinari, Uchida, Sai
 "Adaptive Stochastic Natural Gradient Method for One-Shot Neural Architecture Search", ICML 2019).
 The weights are a distribution, of which two samplers are drawn again and again. Each trains the
 model alone for a few steps, both from one state on the same batches, and the better one's state
-is gone on with. The
-weights move towards the better one along the natural gradient, a step whose length grows while
-steps agree and shrinks while they are noise.
+is gone on with. The weights move towards the better one along the natural gradient. The length of
+that step grows while steps agree and shrinks while they are noise.
 
 Where we differ: in the paper what is drawn computes the loss, here it trains, so its worth shows
-only in what its steps change, and all draws of a comparison leave from one state. One variable is
+only in what its steps change, and both of a comparison leave from one state. One variable is
 drawn and not many, so the floor under its weights is a share of an equal one, and the two drawn
-are never the same, which would tell nothing. The path of past steps is kept in the coordinates
-2 sqrt(weights), in which lengths are Fisher's.
+are never the same, which would tell nothing. Steps are never longer than the first, and never
+shorter than a quarter of it: another sampler's time may come. The path of past steps is kept in
+the coordinates 2 sqrt(weights), in which lengths are Fisher's.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from autosample_tf.interactions import Interactions, Pairs
 
 _FIRST_STEP = 0.2  # the length of the first step of the weights, by Fisher's metric
 _AGREEMENT = 1.5  # the paper's alpha: how much longer than noise's a path is that steps agree on
+_MOST_CAUTION = 4.0  # steps are never shorter than a fourth of the first
 _FLOOR = 0.1  # the least weight, as a share of an equal one
 _COMPARISONS = 16  # in an epoch
 CUTOFF = 200  # of the NDCG that is compared: in the first 20 a few steps change next to nothing
@@ -41,7 +42,7 @@ class Search(NamedTuple):
       weights: [n] float64, summing to 1; 0 of samplers that are out.
       path: [n] float64, the sum of past steps, fading.
       agreed: what the squared length of the path would be if they were noise, in [0, 1].
-      caution: at least 1: what the first step's length is divided by.
+      caution: in [1, 4]: what the first step's length is divided by.
     """
 
     weights: np.ndarray
@@ -84,7 +85,7 @@ def moved(search: Search, better: int, worse: int) -> Search:
         _above_the_floor(weights + step * np.sqrt(weights) * direction, alive),
         path,
         agreed,
-        max(caution, 1.0),
+        min(max(caution, 1.0), _MOST_CAUTION),
     )
 
 
