@@ -133,8 +133,9 @@ class LearnByComparing(tf.keras.callbacks.Callback):
     """Trains under one sampler after another, and moves the weights by how they compare.
 
     A call of the graph is one sampler's stretch, `steps_per_execution` its length, and batches
-    are replayed, so that two samplers see the same ones with the same random numbers. Between
-    epochs the weights are those learned.
+    are replayed, so that two samplers see the same ones with the same random numbers (but for
+    streamed pairs, which come once). Between epochs the weights are those learned. The state that
+    both leave from, and the first one's, are kept in memory: tables and the optimizer's moments.
 
     Args:
       autosample: what is trained, under an objective that leaves the weights alone. The
