@@ -11,8 +11,9 @@ Where we differ: in the paper what is drawn computes the loss, here it trains, s
 only in what its steps change, and both of a comparison leave from one state. One variable is
 drawn and not many, so the floor under its weights is a share of an equal one, and the two drawn
 are never the same, which would tell nothing. Steps are never longer than the first, and never
-shorter than a quarter of it: another sampler's time may come. The path of past steps is kept in
-the coordinates 2 sqrt(weights), in which lengths are Fisher's.
+shorter than a quarter of it: another sampler's time may come. So the weights that a search tells
+are their mean over the last steps. The path of past steps is kept in the coordinates
+2 sqrt(weights), in which lengths are Fisher's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _FIRST_STEP = 0.2  # the length of the first step of the weights, by Fisher's me
 _AGREEMENT = 1.5  # the paper's alpha: how much longer than noise's a path is that steps agree on
 _MOST_CAUTION = 4.0  # steps are never shorter than a fourth of the first
 _FLOOR = 0.1  # the least weight, as a share of an equal one
+_AVERAGED = 32  # steps that the mean is over, about
 _COMPARISONS = 16  # in an epoch
 CUTOFF = 200  # of the NDCG that is compared: in the first 20 a few steps change next to nothing
 _USERS = 2048  # whom a comparison asks, at most
@@ -39,13 +41,15 @@ class Search(NamedTuple):
     """What a distribution has learned.
 
     Attributes:
-      weights: [n] float64, summing to 1; 0 of samplers that are out.
+      weights: [n] float64, summing to 1; 0 of samplers that are out. What is drawn by.
+      mean: [n] float64, theirs over the last steps: what a search has found.
       path: [n] float64, the sum of past steps, fading.
       agreed: what the squared length of the path would be if they were noise, in [0, 1].
       caution: in [1, 4]: what the first step's length is divided by.
     """
 
     weights: np.ndarray
+    mean: np.ndarray
     path: np.ndarray
     agreed: float
     caution: float
@@ -53,14 +57,15 @@ class Search(NamedTuple):
     @classmethod
     def begin(cls, n: int) -> Search:
         """Equal weights, and no path."""
-        return cls(np.full(n, 1 / n), np.zeros(n), 0.0, 1.0)
+        return cls(np.full(n, 1 / n), np.full(n, 1 / n), np.zeros(n), 0.0, 1.0)
 
     def without(self, gone: np.ndarray) -> Search:
         """The same with the weights of some samplers [n] bool at 0; the path begins anew."""
         if not self.weights[gone].any():
             return self
-        weights = np.where(gone, 0.0, self.weights)
-        return Search(weights / weights.sum(), np.zeros_like(self.path), 0.0, self.caution)
+        weights, mean = (np.where(gone, 0.0, each) for each in (self.weights, self.mean))
+        path = np.zeros_like(self.path)
+        return Search(weights / weights.sum(), mean / mean.sum(), path, 0.0, self.caution)
 
 
 def moved(search: Search, better: int, worse: int) -> Search:
@@ -70,7 +75,7 @@ def moved(search: Search, better: int, worse: int) -> Search:
       search: before.
       better, worse: two different samplers' places, with weights above 0.
     """
-    weights, path, agreed, caution = search
+    weights, mean, path, agreed, caution = search
     alive = weights > 0
     gradient = np.zeros_like(weights)
     gradient[better], gradient[worse] = 0.5, -0.5
@@ -81,12 +86,9 @@ def moved(search: Search, better: int, worse: int) -> Search:
     path = (1 - fading) * path + np.sqrt(fading * (2 - fading)) * direction
     agreed = (1 - fading) ** 2 * agreed + fading * (2 - fading)
     caution *= np.exp(fading * (agreed - path @ path / _AGREEMENT))
-    return Search(
-        _above_the_floor(weights + step * np.sqrt(weights) * direction, alive),
-        path,
-        agreed,
-        min(max(caution, 1.0), _MOST_CAUTION),
-    )
+    weights = _above_the_floor(weights + step * np.sqrt(weights) * direction, alive)
+    mean = mean + (weights - mean) / _AVERAGED
+    return Search(weights, mean, path, agreed, min(max(caution, 1.0), _MOST_CAUTION))
 
 
 def _above_the_floor(weights: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -112,8 +114,8 @@ class Distribution(tf.Module):
 
     @property
     def search(self) -> Search:
-        weights, path, agreed, caution = (variable.numpy() for variable in self._variables)
-        return Search(weights, path, float(agreed), float(caution))
+        weights, mean, path, agreed, caution = (each.numpy() for each in self._variables)
+        return Search(weights, mean, path, float(agreed), float(caution))
 
     def become(self, search: Search) -> None:
         """Keeps what was learned."""
@@ -178,7 +180,7 @@ class LearnByComparing(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._first is not None:  # there was no time for the other one
             self._go_back_to(self._first[1])
-        self.model.assign_weights(self.distribution.search.weights)
+        self.model.assign_weights(self.distribution.search.mean)
         if logs is not None:
             logs.update({f"weight/{s}": w for s, w in self.model.weights_by_spec().items()})
 

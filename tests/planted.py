@@ -24,7 +24,6 @@ from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
 
 BATCH = 64
-_COMPARED = 2  # steps of a stretch under a sampler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +134,8 @@ class Game:
             else None,
         )
         optimizer = tf.keras.optimizers.Adam(0.01, jit_compile=False)
-        self.autosample.compile(
-            optimizer, steps_per_execution=_COMPARED if compares else self._steps
-        )
+        length = self._steps // 2 if compares else self._steps  # a comparison an epoch
+        self.autosample.compile(optimizer, steps_per_execution=length)
         self._train = train
         self._learner: LearnByComparing | None = None
         changed = self.autosample.changed_by_steps()
@@ -146,7 +144,7 @@ class Game:
             self._learner = LearnByComparing(
                 self.autosample,
                 lambda: evaluator.mean()[f"ndcg@{world.num_items}"],
-                _COMPARED,
+                length,
                 seed=0,
             )
             changed += self._learner.distribution.variables

@@ -39,7 +39,7 @@ class TestMoved:
     @pytest.mark.parametrize("caution", [1.0, 3.0])
     def test_a_step_is_as_long_as_fishers_metric_has_it(self, caution: float) -> None:
         weights = np.array([0.4, 0.1, 0.3, 0.2])
-        found = moved(Search(weights, np.zeros(4), 0.0, caution), 0, 3)
+        found = moved(Search(weights, weights, np.zeros(4), 0.0, caution), 0, 3)
         change = found.weights - weights
         assert np.sqrt(np.sum(change**2 / weights)) == pytest.approx(0.2 / caution)
         assert change.sum() == pytest.approx(0)
@@ -56,6 +56,11 @@ class TestMoved:
         found = after(Search.begin(4), [(1, 0), (1, 2), (1, 3)] * 30)
         np.testing.assert_allclose(found.weights[1], 1 - 0.75 * FLOOR)
 
+    def test_the_mean_follows_by_a_thirty_second(self) -> None:
+        found = moved(Search.begin(3), 0, 1)
+        expected = 1 / 3 + (found.weights - 1 / 3) / 32
+        np.testing.assert_allclose(found.mean, expected)
+
     def test_steps_that_agree_stay_long_and_noise_shortens_them(self) -> None:
         rng = np.random.default_rng(1)
         noise = [tuple(rng.choice(4, 2, replace=False)) for _ in range(300)]
@@ -65,7 +70,9 @@ class TestMoved:
     def test_who_is_out_has_no_weight_ever_after(self) -> None:
         search = after(Search.begin(4), [(1, 0), (2, 3)]).without(np.array([1, 0, 0, 0], bool))
         assert search.weights[0] == 0
+        assert search.mean[0] == 0
         assert search.weights.sum() == pytest.approx(1)
+        assert search.mean.sum() == pytest.approx(1)
         assert not search.path.any()
         found = after(search, [(1, 2), (2, 3), (1, 3)] * 5)
         assert found.weights[0] == 0
@@ -152,7 +159,7 @@ class TestLearnByComparing:
         autosample, search = trained([0.5, 0.4, 0.5, 0.4])
         np.testing.assert_allclose(
             [autosample.weights_by_spec()[spec] for spec in autosample.specs],
-            search.weights,
+            search.mean,
             rtol=1e-6,
         )
 

@@ -16,7 +16,7 @@ LEARNING = ["asng", "bilevel", "validation"]
 FAST = [*(pytest.param(name, marks=pytest.mark.slow) for name in ("asng", "bilevel")), "validation"]
 WORLDS = [World(4, 10, 20, 0.4), World(5, 8, 15, 0.5), World(3, 20, 32, 0.3)]
 # Epochs until it is known who is best: few, where every step tells of every sampler.
-EPOCHS = {"asng": 128, "bilevel": 16, "joint": 16, "validation": 16}
+EPOCHS = {"asng": 192, "bilevel": 16, "joint": 16, "validation": 16}
 CHANGING = {"asng": 256, "bilevel": 80, "validation": 20}  # after the change
 
 
