@@ -165,13 +165,13 @@ class LearnByComparing(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         one, other = self._drawn
         if self._first is None:
-            self._first = self._measure(), self._state()
-            self._go_back_to(self._before)
+            self._first = self._measure(), self.model.state()
+            self.model.go_back_to(self._before)
             self._train_under(other)
         else:
             (value, state), value_of_other = self._first, self._measure()
             if value > value_of_other:
-                self._go_back_to(state)
+                self.model.go_back_to(state)
             if value != value_of_other:
                 better, worse = (one, other) if value > value_of_other else (other, one)
                 self.distribution.become(moved(self.distribution.search, better, worse))
@@ -179,25 +179,18 @@ class LearnByComparing(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._first is not None:  # there was no time for the other one
-            self._go_back_to(self._first[1])
+            self.model.go_back_to(self._first[1])
         self.model.assign_weights(self.distribution.search.mean)
         if logs is not None:
             logs.update({f"weight/{s}": w for s, w in self.model.weights_by_spec().items()})
 
     def _begin(self) -> None:
         self._drawn, self._first = self.distribution.draw_two(), None
-        self._before = self._state()
+        self._before = self.model.state()
         self._train_under(self._drawn[0])
 
     def _train_under(self, place: int) -> None:
         self.model.assign_weights(np.eye(len(self.model.specs))[place])
-
-    def _state(self) -> list[tf.Tensor]:
-        return [tf.identity(variable) for variable in self.model.changed_by_steps()]
-
-    def _go_back_to(self, state: list[tf.Tensor]) -> None:
-        for variable, value in zip(self.model.changed_by_steps(), state, strict=True):
-            variable.assign(value)
 
 
 def stretch_length(steps_an_epoch: int) -> int:

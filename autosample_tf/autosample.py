@@ -223,6 +223,15 @@ class AutoSample(tfrs.Model):
         slots = [v for optimizer in optimizers for v in optimizer.variables]
         return [*self.model.trainable_variables, self.logits, *self.of_samplers(), *metrics, *slots]
 
+    def state(self) -> list[tf.Tensor]:
+        """Copies of all that a training step may assign, for `go_back_to`."""
+        return [tf.identity(variable) for variable in self.changed_by_steps()]
+
+    def go_back_to(self, state: list[tf.Tensor]) -> None:
+        """As if the steps since that `state` had not been taken."""
+        for variable, value in zip(self.changed_by_steps(), state, strict=True):
+            variable.assign(value)
+
     def of_samplers(self) -> list[tf.Variable]:
         """The variables that the candidates have made, trainable or not."""
         return [variable for sampler in self.samplers for variable in sampler.variables]

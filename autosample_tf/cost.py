@@ -84,10 +84,8 @@ def _fastest(steps: dict[int | None, Callable], batch: dict[str, tf.Tensor]) -> 
 @contextmanager
 def _taken_back(autosample: AutoSample) -> Iterator[None]:
     """Puts back, at the end, everything that steps change."""
-    variables = autosample.changed_by_steps()
-    before = [tf.identity(variable) for variable in variables]
+    before = autosample.state()
     try:
         yield
     finally:
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
+        autosample.go_back_to(before)

@@ -40,9 +40,10 @@ def _search(job: Job) -> SearchResult:
     run, data, settings = job.run, job.data, job.settings
     model, held_out = build(settings, data.train), chosen_on(data, settings)
     within: dict[str, Any] = {"objective": settings.objective}
+    compared = None
     if settings.objective == "asng":  # which moves the weights between steps
-        steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
-        within = {"objective": "uniform", "steps_per_call": stretch_length(steps)}
+        compared = stretch_length(steps_per_epoch(data.train.num_pairs, settings.batch_size))
+        within = {"objective": "uniform", "steps_per_call": compared}
     autosample = mixture(
         settings,
         model,
@@ -64,7 +65,7 @@ def _search(job: Job) -> SearchResult:
         stretch,
         evaluator=Evaluator(model, held_out, data.train, settings.top_k),
         choices=[rewind, best, drop],
-        learner=_comparisons(job, autosample) if settings.objective == "asng" else None,
+        learner=_comparisons(job, autosample, compared) if compared else None,
     )
     return SearchResult(
         epochs=len(rows),
@@ -77,13 +78,12 @@ def _search(job: Job) -> SearchResult:
     )
 
 
-def _comparisons(job: Job, autosample: AutoSample) -> LearnByComparing:
-    """What moves the weights under `asng`: by the NDCG of some users."""
+def _comparisons(job: Job, autosample: AutoSample, length: int) -> LearnByComparing:
+    """What moves the weights under `asng`: by the NDCG of some users, after so many steps."""
     train, seed = job.data.train, stage_seed(job.settings, "search")
     asked = some_users(chosen_on(job.data, job.settings), seed)
     cutoff = min(CUTOFF, train.num_items)
     evaluator = Evaluator(autosample.model, asked, train, [cutoff])
-    length = stretch_length(steps_per_epoch(train.num_pairs, job.settings.batch_size))
     return LearnByComparing(autosample, lambda: evaluator.mean()[f"ndcg@{cutoff}"], length, seed)
 
 
