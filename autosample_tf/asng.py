@@ -136,8 +136,10 @@ class LearnByComparing(tf.keras.callbacks.Callback):
 
     A call of the graph is one sampler's stretch, `steps_per_execution` its length, and batches
     are replayed, so that two samplers see the same ones with the same random numbers (but for
-    streamed pairs, which come once). Between epochs the weights are those learned. The state that
-    both leave from, and the first one's, are kept in memory: tables and the optimizer's moments.
+    streamed pairs, which come once). One that is the only one left is compared with none, and
+    trains on every batch, those replayed twice. Between epochs the weights are those learned. The
+    state that both leave from, and the first one's, are kept in memory: tables and the optimizer's
+    moments.
 
     Args:
       autosample: what is trained, under an objective that leaves the weights alone. The
@@ -164,6 +166,8 @@ class LearnByComparing(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         one, other = self._drawn
+        if one == other:
+            return  # the only one left: it trains on
         if self._first is None:
             self._first = self._measure(), self.model.state()
             self.model.go_back_to(self._before)

@@ -155,6 +155,16 @@ class TestLearnByComparing:
             atol=1e-7,
         )  # fmt: skip
 
+    def test_the_only_one_left_trains_on_in_every_step(self) -> None:
+        autosample = build("mf", ["rns", "dns:pool=8"])
+        autosample.drop(["rns"])
+        autosample.compile(sgd(), steps_per_execution=1)
+        learner = LearnByComparing(autosample, lambda: pytest.fail("was asked"), length=1, seed=0)
+        batches = training_batches(toy_train(), BATCH, seed=0, replayed=1)
+        autosample.fit(batches, steps_per_epoch=3, callbacks=[learner], verbose=0)
+        assert autosample.optimizer.iterations == 3
+        assert autosample.weights_by_spec() == {"dns:pool=8": 1.0}
+
     def test_epochs_end_with_the_weights_that_were_learned(self) -> None:
         autosample, search = trained([0.5, 0.4, 0.5, 0.4])
         np.testing.assert_allclose(
