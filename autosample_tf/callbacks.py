@@ -23,6 +23,7 @@ from autosample_tf.evaluation import Evaluator
 from autosample_tf.runs import History, weights_of
 
 log = logging.getLogger(__name__)
+DECAY = 0.2  # of the learning rate
 Row = Mapping[str, Any]
 _AFTER_DIVERGENCE = (
     "The checkpoint of the epoch before is kept, if there was one: lower --learning-rate, "
@@ -174,51 +175,98 @@ class DropSamplers(tf.keras.callbacks.Callback):
 
 
 class KeepBest(tf.keras.callbacks.Callback):
-    """Writes the parameters of the best epoch, and stops after `patience` worse ones.
+    """Writes the parameters of the best epoch; goes back to them, or stops, where none is better.
+
+    After `patience` epochs without a better one training goes on from the best one's parameters
+    and optimizer's state, at a fifth of the learning rate, until that has been done `decays`
+    times; then it stops. `tf.keras.callbacks.ReduceLROnPlateau` would go on from where it is,
+    which on small data is past the best, and a resumed run would have to be told what it knew.
 
     Args:
       monitor: the metric that is to rise.
       patience: epochs in a row without a new best.
       path: what the parameters are written to, as `tf.train.Checkpoint` does.
-      with_optimizer: its state too, for training that goes on from there.
+      decays: of the learning rate.
+      with_optimizer: its state too, which decays need, for training that goes on from there.
+
+    Attributes:
+      best: the metric of the best epoch.
+      best_epoch: from 1; 0: the parameters from before the first one.
+      epochs_by_rate: at each learning rate so far, the epochs that lead to the best one.
     """
 
-    def __init__(self, monitor: str, patience: int, path: Path, *, with_optimizer: bool = False):
+    def __init__(
+        self,
+        monitor: str,
+        patience: int,
+        path: Path,
+        *,
+        decays: int = 0,
+        with_optimizer: bool = False,
+    ):
         super().__init__()
         self._monitor, self._patience, self._path = monitor, patience, path
-        self._with_optimizer = with_optimizer
+        self._decays, self._with_optimizer = decays, with_optimizer or decays > 0
         self.best = -math.inf
         self.best_epoch = 0
+        self.epochs_by_rate = [0]
+        self._began = 0  # the epoch after which the rate became what it is
         self._worse = 0
 
-    def start_from(self, value: float, model: tf.keras.Model) -> None:
+    def start_from(
+        self, value: float, model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer
+    ) -> None:
         """Counts the parameters before the first epoch as epoch 0's.
 
         A resumed run's file may hold a later epoch's already, and stays.
         """
         self.best = value
         if not self._path.with_name(self._path.name + ".index").exists():
-            write_parameters(model, self._path)
+            write_parameters(model, self._path, optimizer if self._with_optimizer else None)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        model, optimizer = self.model.model, self.model.optimizer
+        logs["lr"] = float(optimizer.learning_rate)
         if self._is_best(epoch + 1, logs[self._monitor]):
-            optimizer = self.model.optimizer if self._with_optimizer else None
-            write_parameters(self.model.model, self._path, optimizer)
-        if self._worse >= self._patience:
-            self.model.stop_training = True
+            write_parameters(model, self._path, optimizer if self._with_optimizer else None)
+        if self._decays_after(epoch + 1):
+            read_parameters(model, self._path)
+            read_optimizer(optimizer, self._path)
+            optimizer.learning_rate = logs["lr"] * DECAY
+            log.info("epoch %d: back to epoch %d, the learning rate is %g",
+                     epoch + 1, self.best_epoch, optimizer.learning_rate)  # fmt: skip
+        self.model.stop_training = self.model.stop_training or self._has_stopped()
 
     def replay(self, rows: Sequence[Row]) -> bool:
         """Takes up the state that the history's rows left; whether it had stopped."""
         for row in rows:
             self._is_best(row["epoch"], row[self._monitor])
-        return self._worse >= self._patience
+            self._decays_after(row["epoch"])
+        return self._has_stopped()
 
     def _is_best(self, epoch: int, value: float) -> bool:
         if value > self.best:
             self.best, self.best_epoch, self._worse = value, epoch, 0
+            self.epochs_by_rate[-1] = epoch - self._began
             return True
         self._worse += 1
         return False
+
+    def _decays_after(self, epoch: int) -> bool:
+        """Whether the rate decays now, which begins another wait for a better epoch."""
+        if self._worse < self._patience or len(self.epochs_by_rate) > self._decays:
+            return False
+        self.epochs_by_rate.append(0)
+        self._began, self._worse = epoch, 0
+        return True
+
+    def _has_stopped(self) -> bool:
+        return self._worse >= self._patience
+
+
+def rates(first: float, epochs_by_rate: Sequence[int]) -> list[float]:
+    """The learning rate of each epoch that led to `KeepBest`'s best one."""
+    return [first * DECAY**k for k, epochs in enumerate(epochs_by_rate) for _ in range(epochs)]
 
 
 class Record(tf.keras.callbacks.Callback):

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from autosample_tf.callbacks import read_parameters, write_parameters
+from autosample_tf.callbacks import rates, read_parameters, write_parameters
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.fitting import Job, Stretch, fit, learned_from, seen_in_test, stage_seed
 from autosample_tf.interactions import Dataset
@@ -42,7 +43,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
     read_parameters(model, run.retrain / "best")
     valid = _measured(run, "valid", chosen.evaluator)
     if settings.refit:
-        model = _refit(start, weights, best.best_epoch)
+        model = _refit(start, weights, best.epochs_by_rate)
     write_parameters(model, run.retrain / "parameters")
     run.write_json(
         "metrics.json",
@@ -63,6 +64,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
                 "trial": trial,
                 "epochs": len(chosen.rows),
                 "best_epoch": best.best_epoch,
+                "epochs_by_rate": best.epochs_by_rate,
                 "refit": settings.refit,
                 **took(chosen.rows),
             },
@@ -71,14 +73,24 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
     return run.metrics()
 
 
-def _refit(start: Start, weights: Mapping[str, float], epochs: int) -> Recommender:
-    """Trains on train and validation together for as many epochs as were best."""
+def _refit(
+    start: Start, weights: Mapping[str, float], epochs_by_rate: Sequence[int]
+) -> Recommender:
+    """Trains on train and validation together, for as many epochs as led to the best one, at
+    their learning rates."""
     job, pairs = start.job, start.job.data.seen
     model, optimizer = start.initialized(pairs)
-    if epochs:
+    if rate := rates(job.settings.learning_rate, epochs_by_rate):
         autosample = start.mixture(weights, "refit", model, optimizer, pairs)
-        folder, seed = job.run.retrain / "refit", stage_seed(job.settings, "refit")
-        fit(job, autosample, pairs, Stretch("refit", folder, seed, epochs), evaluator=None)
+        seed = stage_seed(job.settings, "refit")
+        fit(
+            job,
+            autosample,
+            pairs,
+            Stretch("refit", job.run.retrain / "refit", seed, len(rate)),
+            evaluator=None,
+            choices=[tf.keras.callbacks.LearningRateScheduler(lambda epoch: rate[epoch])],
+        )
     return model
 
 

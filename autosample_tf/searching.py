@@ -56,7 +56,13 @@ def _search(job: Job) -> SearchResult:
     )
     drop = DropSamplers(settings.drop_threshold, settings.drop_warmup, _STEPS_TO_TRACE)
     rewind = KeepEpoch(settings.rewind_epoch, run.search / f"epoch-{settings.rewind_epoch}")
-    best = KeepBest(job.monitor, settings.patience, run.search / "parameters", with_optimizer=True)
+    best = KeepBest(
+        job.monitor,
+        settings.patience,
+        run.search / "parameters",
+        decays=0 if settings.retrain_epochs else settings.rate_decays,  # they are retraining's
+        with_optimizer=True,
+    )
     stretch = Stretch("search", run.search, stage_seed(settings, "search"), settings.search_epochs)
     rows = fit(
         job,

@@ -92,7 +92,10 @@ class Settings:
         everything fixed, epochs too: what published tables compare with.
       search_epochs: most epochs of the search, at least 1.
       retrain_epochs: most epochs of the retraining.
-      patience: epochs without a better validation NDCG before a stage stops.
+      patience: epochs without a better validation NDCG before a stage stops, or its learning
+        rate decays.
+      rate_decays: how often retraining, instead of stopping, goes back to its best epoch and on
+        from there at a fifth of the learning rate; so does a search without retraining.
       batch_size: pairs a step; None: 2,048, or what leaves an epoch some 100 steps.
       learning_rate: None: the model's, `MODEL_DEFAULTS`.
       l2: of the regularization, see `models.contract`; None: the model's.
@@ -134,6 +137,7 @@ class Settings:
     search_epochs: int = 10
     retrain_epochs: int = 60
     patience: int = 5
+    rate_decays: int = 1
     batch_size: int | None = None
     learning_rate: float | None = None
     l2: float | None = None
@@ -168,7 +172,7 @@ class Settings:
             _check("drop_warmup", self.drop_warmup, within, lambda x: 1 <= x <= self.search_epochs)
             within = f"within --drop-warmup, {self.drop_warmup}, where the branches begin"
             _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.drop_warmup)
-        for name in ("drop_warmup", "retrain_epochs", "trial_epochs", "l2", "seed"):
+        for name in ("drop_warmup", "retrain_epochs", "trial_epochs", "rate_decays", "l2", "seed"):
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):
             _check(name, getattr(self, name), "above 0", lambda x: x > 0)

@@ -298,8 +298,8 @@ def _check_same_data(run: Run, data: Dataset) -> None:
 
 
 _CHANGEABLE = ("init", "rewind_epoch", "trial_epochs", "refit", "retrain_epochs", "patience",
-               "batch_size", "learning_rate", "l2", "optimizer", "top_k", "seed", "precision",
-               "jit")  # fmt: skip
+               "rate_decays", "batch_size", "learning_rate", "l2", "optimizer", "top_k", "seed",
+               "precision", "jit")  # fmt: skip
 
 
 def _changed_settings(origin: Run, changes: Mapping[str, Any]) -> Settings:

@@ -91,12 +91,12 @@ class Start:
         """
         settings, origin = self.job.settings, self.origin
         model, optimizer = build(settings, pairs), make_optimizer(settings)
+        optimizer.build(model.trainable_variables)
         if settings.init == "scratch":
             return model, optimizer
         name = "parameters" if settings.init == "search" else f"epoch-{self.result.rewind_epoch}"
         read_parameters(model, origin.search / name)
         if settings.optimizer == origin.config()["settings"]["optimizer"]:
-            optimizer.build(model.trainable_variables)
             read_optimizer(optimizer, origin.search / name)
         return model, optimizer
 
@@ -151,14 +151,15 @@ class Contender:
 
     def fit(self, name: str, folder: Path, last_epoch: int) -> KeepBest:
         """Trains up to an epoch from wherever the folder stands; what was kept as the best."""
-        job = self._job
-        best = KeepBest(job.monitor, job.settings.patience, folder / "best")
-        best.start_from(self.begins_at, self.model)
+        job, settings = self._job, self._job.settings
+        decays = settings.rate_decays
+        best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
+        best.start_from(self.begins_at, self.model, self._autosample.optimizer)
         self.rows = fit(
             job,
             self._autosample,
             job.data.train,
-            Stretch(name, folder, stage_seed(job.settings, "retrain"), last_epoch),
+            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch),
             evaluator=self.evaluator,
             choices=[best],
         )

@@ -21,6 +21,7 @@ from autosample_tf.callbacks import (
     Record,
     StopOnDivergence,
     TrainingDivergedError,
+    rates,
     read_parameters,
     write_parameters,
 )
@@ -177,12 +178,16 @@ def test_a_resumed_run_counts_only_the_samplers_that_were_left() -> None:
 # --- KeepBest
 
 
+RATE = 0.25
+
+
 class Host:
     """Stands for AutoSample where its samplers are not asked for."""
 
     def __init__(self, value: float = 0.0):
         self.model = MF(2, 3, dim=2)
-        self.optimizer = RowSparseAdam()
+        self.optimizer = RowSparseAdam(RATE)
+        self.optimizer.build(self.model.trainable_variables)
         self.stop_training = False
         self.set(value)
 
@@ -197,15 +202,19 @@ def kept(path: Path) -> float:
     return value
 
 
-def keep_best(path: Path, *metrics: float, patience: int = 2, start: float | None = None) -> Any:
-    """After epochs 1, 2, … with these metrics, the parameters being the epoch's number."""
-    callback, host = KeepBest("ndcg@5", patience, path), Host()
+def keep_best(
+    path: Path, *metrics: float, patience: int = 2, start: float | None = None, decays: int = 0
+) -> Any:
+    """After epochs 1, 2, … with these metrics, the parameters, and the optimizer's steps, being
+    the epoch's number."""
+    callback, host = KeepBest("ndcg@5", patience, path, decays=decays), Host()
     callback.set_model(host)
     if start is not None:
-        callback.start_from(start, host.model)
+        callback.start_from(start, host.model, host.optimizer)
     for epoch, value in enumerate(metrics):
         assert not host.stop_training
         host.set(epoch + 1.0)
+        host.optimizer.iterations.assign(epoch + 1)
         callback.on_epoch_end(epoch, {"ndcg@5": value, "ndcg@10": 1 - value})
     return callback, host
 
@@ -239,15 +248,70 @@ def test_the_parameters_before_the_first_epoch_count_as_epoch_0(tmp_path: Path) 
 def test_starting_again_does_not_overwrite_a_later_epochs_parameters(tmp_path: Path) -> None:
     keep_best(tmp_path / "p", 0.2, 0.5, start=0.1)
     resumed, host = KeepBest("ndcg@5", 2, tmp_path / "p"), Host(9.0)
-    resumed.start_from(0.1, host.model)
+    resumed.start_from(0.1, host.model, host.optimizer)
     assert kept(tmp_path / "p") == 2.0
 
 
+def stands_at(host: Host) -> tuple[float, int]:
+    """The epoch of a host's parameters, and of its optimizer's state."""
+    (value,) = {float(x) for v in host.model.trainable_variables for x in np.ravel(v)}
+    return value, int(host.optimizer.iterations)
+
+
+def test_instead_of_stopping_it_goes_back_to_the_best_at_a_fifth_of_the_rate(
+    tmp_path: Path,
+) -> None:
+    callback, host = keep_best(tmp_path / "p", 0.1, 0.3, 0.2, 0.1, decays=1)
+    assert not host.stop_training
+    assert stands_at(host) == (2.0, 2)
+    assert float(host.optimizer.learning_rate) == pytest.approx(RATE / 5)
+    assert (callback.best_epoch, callback.epochs_by_rate) == (2, [2, 0])
+
+
+def test_from_there_it_has_as_much_patience_and_keeps_what_is_better(tmp_path: Path) -> None:
+    before = (0.1, 0.3, 0.2, 0.1)
+    assert not keep_best(tmp_path / "p", *before, 0.2, decays=1)[1].stop_training
+    assert keep_best(tmp_path / "q", *before, 0.2, 0.3, decays=1)[1].stop_training
+    callback, host = keep_best(tmp_path / "r", *before, 0.2, 0.4, 0.4, decays=1)
+    assert (callback.best_epoch, callback.epochs_by_rate) == (6, [2, 2])
+    assert (kept(tmp_path / "r"), host.stop_training) == (6.0, False)
+
+
+def test_the_rate_decays_as_often_as_is_asked(tmp_path: Path) -> None:
+    callback, host = keep_best(tmp_path / "p", 0.3, *[0.1] * 4, decays=2)
+    assert float(host.optimizer.learning_rate) == pytest.approx(RATE / 25)
+    assert (callback.epochs_by_rate, host.stop_training) == ([1, 0, 0], False)
+    assert keep_best(tmp_path / "q", 0.3, *[0.1] * 6, decays=2)[1].stop_training
+
+
+def test_where_no_epoch_was_better_it_goes_back_to_before_the_first(tmp_path: Path) -> None:
+    callback, host = keep_best(tmp_path / "p", 0.2, 0.3, start=0.3, decays=1)
+    assert stands_at(host) == (0.0, 0)
+    assert (callback.best_epoch, callback.epochs_by_rate) == (0, [0, 0])
+
+
+def test_the_logs_have_the_rate_that_an_epoch_was_trained_at(tmp_path: Path) -> None:
+    callback, host = KeepBest("ndcg@5", 1, tmp_path / "p", decays=1), Host()
+    callback.set_model(host)
+    for epoch, (metric, rate) in enumerate(((0.3, RATE), (0.2, RATE), (0.4, RATE / 5))):
+        logs = {"ndcg@5": metric}
+        callback.on_epoch_end(epoch, logs)
+        assert logs["lr"] == pytest.approx(rate)
+
+
+def test_the_rates_of_the_epochs_that_led_to_the_best() -> None:
+    assert rates(0.5, [0]) == rates(0.5, [0, 0]) == []
+    np.testing.assert_allclose(rates(0.5, [2, 0, 1]), [0.5, 0.5, 0.02])
+
+
+@pytest.mark.parametrize("decays", range(3))
 @pytest.mark.parametrize("epochs", range(6))
-def test_replayed_it_stands_where_it_stood(epochs: int, tmp_path: Path) -> None:
-    metrics = [0.2, 0.4, 0.4, 0.5, 0.1, 0.3][:epochs]
-    callback, host = keep_best(tmp_path / "p", *metrics)
-    replayed = KeepBest("ndcg@5", 2, tmp_path / "p")
+def test_replayed_it_stands_where_it_stood(epochs: int, decays: int, tmp_path: Path) -> None:
+    metrics = ([0.2, 0.4, 0.4, 0.3, 0.1, 0.5] if decays else [0.2, 0.4, 0.4, 0.5, 0.1, 0.3])[
+        :epochs
+    ]
+    callback, host = keep_best(tmp_path / "p", *metrics, decays=decays)
+    replayed = KeepBest("ndcg@5", 2, tmp_path / "p", decays=decays)
     rows = [{"epoch": n + 1, "ndcg@5": value} for n, value in enumerate(metrics)]
     assert replayed.replay(rows) == host.stop_training
     assert vars(replayed) == {**vars(callback), "model": None}

@@ -138,7 +138,7 @@ VARIANTS = {
     "adam": dataclasses.replace(WHOLE, optimizer="adam"),
     "lightgcn": dataclasses.replace(WHOLE, model="lightgcn", layers=2),
     "scratch": dataclasses.replace(WHOLE, init="scratch"),
-    "impatient": dataclasses.replace(WHOLE, patience=1, retrain_epochs=6, refit=False),
+    "impatient": dataclasses.replace(WHOLE, patience=1, retrain_epochs=6),
     "standard set": dataclasses.replace(WHOLE, samplers=Settings().samplers),
 }
 
