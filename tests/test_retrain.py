@@ -227,6 +227,35 @@ def test_a_retrained_run_has_no_search_to_retrain_from(
     assert not (tmp_path / "r").exists()
 
 
+def test_a_refit_follows_the_rates_that_led_to_the_best_epoch(
+    small_data: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(LEAST, patience=1, retrain_epochs=12, refit=True)
+    metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
+    retrained = history(tmp_path / "run" / "retrain" / "history.csv")
+    assert {round(float(row["lr"]), 6) for row in retrained} == {0.01, 0.002}
+    first, second = metrics["retrain"]["epochs_by_rate"]
+    assert first + second > 0
+    refitted = history(tmp_path / "run" / "retrain" / "refit" / "history.csv")
+    np.testing.assert_allclose(
+        [float(row["lr"]) for row in refitted], [0.01] * first + [0.002] * second, rtol=1e-6
+    )
+
+
+def test_a_search_without_retraining_lowers_the_rate_itself(
+    small_data: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(LEAST, patience=1, search_epochs=12, retrain_epochs=0)
+    autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "alone")
+    settings = dataclasses.replace(settings, retrain_epochs=1)
+    autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "both")
+    alone, both = (
+        {round(float(row["lr"]), 6) for row in history(tmp_path / name / "search" / "history.csv")}
+        for name in ("alone", "both")
+    )
+    assert (alone, both) == ({0.01, 0.002}, {0.01})
+
+
 def test_a_search_that_stopped_before_the_rewind_epoch_says_so(
     small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
