@@ -1,10 +1,10 @@
 """Exhaustive search beside AutoSample: every candidate alone, their mixture, and the search.
 
 Everybody gets the same data, model, seeds and budget: as many epochs as a search and its
-retraining may take together, and an end when validation NDCG has not risen for `patience`
-epochs. That is fair to exhaustive search, whose every run may last as long as all of ours.
-Each run is a run folder like any other, so what was compared can be recommended from,
-exported, and gone on with where it stopped.
+retraining may take together, as many decays of the learning rate, and an end when validation NDCG
+has not risen for `patience` epochs. That is fair to exhaustive search, whose every run may last as
+long as all of ours. Each run is a run folder like any other, so what was compared can be
+recommended from, exported, and gone on with where it stopped.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def compare(
             "model": settings.model,
             "seeds": list(seeds),
             "patience": settings.patience,
+            "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
             **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or {}),
         }
