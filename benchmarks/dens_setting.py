@@ -31,6 +31,7 @@ SETTING = {
     "search-epochs": 1000,
     "retrain-epochs": 0,
     "patience": 50,
+    "rate-decays": 0,
 }
 
 

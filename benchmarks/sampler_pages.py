@@ -125,7 +125,8 @@ def overview(measured: dict[str, dict[str, dict[str, Any]]]) -> str:
         + ".",
         "## Alone, with MF\n\nSingle runs with one seed: differences of a few per cent say "
         "nothing. L2 is the better of .05 and .005 by validation NDCG@20, everything else the "
-        f"default; test metrics. {LEGEND} Made by `python benchmarks/samplers.py`, whose results "
+        "default but for the learning rate, which does not decay (`--rate-decays 0`); test "
+        f"metrics. {LEGEND} Made by `python benchmarks/samplers.py`, whose results "
         "are in `benchmarks/results/samplers/`.",
     ]
     for dataset, runs in measured.items():

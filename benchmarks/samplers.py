@@ -57,6 +57,7 @@ def main(*paths: str) -> None:
 def run(path: str, name: str, l2: float, options: tuple[str, ...]) -> dict[str, Any]:
     """One search with one sampler: what it gave, and its negatives' health in the last epoch."""
     flags = ["--dataset", path, *options, "--model", "mf", "--sampler", name, "--l2", str(l2)]
+    flags += ["--rate-decays", "0"]  # as all recorded ones, from before rates decayed
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "autosample_tf.cli", "search", *flags]
