@@ -22,6 +22,7 @@ from worlds import (
     WHOLE_CATALOGUE,
     Batch,
     make_batch,
+    slow_but,
     small_specs,
     toy_feedback,
     toy_held_out,
@@ -258,7 +259,7 @@ def is_kept_after_training(autosample: AutoSample) -> bool:
     return graph() is not None
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
 def test_nothing_of_a_step_is_kept_after_training(kind: str) -> None:
     settings = {"objective": "validation", "validation": toy_held_out()}
     kept = is_kept_after_training(build(kind, small_specs(), **settings))

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from small_runs import LEAST
 from test_autosample import build, masked_and_padded_batch, parameters, sgd, take_step
-from worlds import small_specs, toy_held_out
+from worlds import slow_but, small_specs, toy_held_out
 
 import autosample_tf
 from autosample_tf.cost import sampler_costs
@@ -50,10 +50,7 @@ def assert_equal(plain: dict[str, np.ndarray], compiled: dict[str, np.ndarray]) 
         np.testing.assert_allclose(compiled[name], values, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [kind if kind == "mf" else pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS],
-)
+@pytest.mark.parametrize("kind", slow_but(["mf"], MODELS))
 def test_a_compiled_step_of_the_standard_set_is_the_step(kind: str) -> None:
     assert_equal(*(
         stepped(kind, list(STANDARD_SET), objective="validation", jit=jit) for jit in (False, True)

@@ -24,7 +24,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 from test_autosample import build, masked_and_padded_batch
-from worlds import small_specs, toy_held_out
+from worlds import slow_but, small_specs, toy_held_out
 
 from autosample_tf.models import MODELS
 from autosample_tf.optimizers import FusedAdam, RowSparseAdam
@@ -162,7 +162,7 @@ def branches(graph: tf.Graph, operation: tf.Operation) -> list[tf.Graph]:
     return [graph._get_function(name).graph for name in names]
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
 def test_every_operation_of_every_sampler_has_a_gpu_kernel(kind: str) -> None:
     assert not without_a_kernel(graph_of_a_step(kind, small_specs(), jit=False))
 
@@ -187,7 +187,7 @@ def constants(graph: tf.Graph) -> set[tf.DType]:
     return {tensor.dtype for tensor, _ in graph.captures} - {tf.resource}
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
 def test_what_a_step_looks_up_is_not_copied_to_a_gpu_in_every_step(kind: str, a_gpu: None) -> None:
     graph = graph_of_a_step(kind, small_specs(), jit=True)
     assert tf.int64 in constants(graph)

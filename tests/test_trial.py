@@ -20,6 +20,7 @@ from small_runs import (
     stop_in,
     without_seconds,
 )
+from worlds import slow_but
 
 import autosample_tf
 from autosample_tf import trial
@@ -199,6 +200,7 @@ def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
     assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
 
 
+@pytest.mark.parametrize("tried", slow_but(["dns:pool=4"], WINNERS), indirect=True)
 def test_a_retraining_that_was_stopped_anywhere_ends_alike(
     tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

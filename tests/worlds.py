@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
@@ -20,6 +23,11 @@ NUM_USERS, NUM_ITEMS = 7, 14
 WHOLE_CATALOGUE, ALL_BUT_ONE, NEWCOMER = 3, 5, 6  # users of the toy world
 
 Batch = dict[str, tf.Tensor]
+
+
+def slow_but(fast: Iterable[str], cases: Iterable[str]) -> list[Any]:
+    """A test's cases, those marked slow that are not among the fast ones."""
+    return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def from_dense(liked: np.ndarray) -> Interactions:
