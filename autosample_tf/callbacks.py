@@ -233,8 +233,7 @@ class KeepBest(tf.keras.callbacks.Callback):
             read_parameters(model, self._path)
             read_optimizer(optimizer, self._path)
             optimizer.learning_rate = logs["lr"] * DECAY
-            log.info("epoch %d: back to epoch %d, the learning rate is %g",
-                     epoch + 1, self.best_epoch, optimizer.learning_rate)  # fmt: skip
+            logs["back_to"] = self.best_epoch
         self.model.stop_training = self.model.stop_training or self._has_stopped()
 
     def replay(self, rows: Sequence[Row]) -> bool:

@@ -75,9 +75,10 @@ class Report(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         metrics = "  ".join(f"{k} {v:.4f}" for k, v in logs.items() if k.startswith("ndcg@"))
         dropped = f"  dropped {logs['dropped']}" if logs.get("dropped") else ""
+        back = f"  back to epoch {logs['back_to']}, lr / 5" if "back_to" in logs else ""
         self._console.print(
             f"{self._stage} {epoch + 1}/{self._epochs}  {logs['seconds']:.1f} s  "
-            f"loss {logs['loss']:.4f}  {metrics}  {_weights(logs)}{dropped}",
+            f"loss {logs['loss']:.4f}  {metrics}  {_weights(logs)}{dropped}{back}",
             highlight=False,
             soft_wrap=True,
         )

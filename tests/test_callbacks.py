@@ -290,13 +290,14 @@ def test_where_no_epoch_was_better_it_goes_back_to_before_the_first(tmp_path: Pa
     assert (callback.best_epoch, callback.epochs_by_rate) == (0, [0, 0])
 
 
-def test_the_logs_have_the_rate_that_an_epoch_was_trained_at(tmp_path: Path) -> None:
+def test_the_logs_have_an_epochs_rate_and_where_it_went_back_to(tmp_path: Path) -> None:
     callback, host = KeepBest("ndcg@5", 1, tmp_path / "p", decays=1), Host()
     callback.set_model(host)
     for epoch, (metric, rate) in enumerate(((0.3, RATE), (0.2, RATE), (0.4, RATE / 5))):
         logs = {"ndcg@5": metric}
         callback.on_epoch_end(epoch, logs)
         assert logs["lr"] == pytest.approx(rate)
+        assert logs.get("back_to") == (1 if epoch == 1 else None)
 
 
 def test_the_rates_of_the_epochs_that_led_to_the_best() -> None:

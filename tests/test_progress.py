@@ -79,7 +79,16 @@ def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
     assert line.count("\n") == 1
     assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.10  ")
     assert line.endswith("  bns 0.10  dropped rns=0.05\n")
+
     assert "\x1b" not in line
+
+
+def test_the_line_says_where_the_learning_rate_fell_and_what_was_gone_back_to() -> None:
+    out = console(terminal=False)
+    report = trained(out)
+    report.on_epoch_end(8, {**LOGS, "lr": 0.003, "back_to": 4})
+    report.on_train_end()
+    assert text(out).endswith("  bns 0.10  back to epoch 4, lr / 5\n")
 
 
 def test_the_data_is_told_as_the_runs_config_has_it(tmp_path: Path) -> None:
