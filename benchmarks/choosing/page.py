@@ -2,7 +2,8 @@
 
     python benchmarks/choosing/page.py
 
-reads every `benchmarks/results/choosing/*.json`. Its figures are theirs: nothing is run.
+reads every `benchmarks/results/choosing/*.json`, and for the ablations those in `constant-rate/`,
+from before learning rates decayed. Its figures are theirs: nothing is run.
 """
 
 from __future__ import annotations
@@ -26,28 +27,38 @@ PAGE = DOCS / "choosing.md"
 
 def main() -> None:
     """Fills the page's tables."""
-    files = sorted((RESULTS / "choosing").glob("*.json"))
-    records = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    found = [record["result"] for record in records]
-    fill(PAGE, "verdicts", verdicts(found))
-    fill(PAGE, "ablations", ablations(found))
-    fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records))
+    records = records_in(RESULTS / "choosing")
+    of_before = records_in(RESULTS / "choosing" / "constant-rate")
+    fill(PAGE, "verdicts", verdicts(records))
+    fill(PAGE, "ablations", ablations([record["result"] for record in of_before]))
+    fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records + of_before))
 
 
-def verdicts(found: list[Mapping[str, Any]]) -> str:
+def records_in(folder: Path) -> list[dict[str, Any]]:
+    """What `run.py` wrote there, by name."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+
+
+def decays(record: Mapping[str, Any]) -> bool:
+    """Whether its learning rates decay: those of before did not."""
+    return record["settings"].get("rate_decays", 0) > 0
+
+
+def verdicts(records: list[Mapping[str, Any]]) -> str:
     """AutoSample beside the choices one has without it, a row a pair of data and model."""
     head = ["test NDCG@20", "seeds", "AutoSample", "best in hindsight", "AutoSample - it",
             "picked by validation", "AutoSample - it", "uniform mixture", "AutoSample - it",
             "seconds of exhaustive"]  # fmt: skip
     rows = []
-    for each in found:
+    found = [record["result"] for record in records]
+    for record, each in zip(records, found, strict=True):
         metric, people = each["metric"], each["contestants"]
         hindsight = each["choices"]["best in hindsight"]
         picked = each["choices"]["picked by validation"]
         ours = people[AUTOSAMPLE]["test"][metric]
         rows.append(
             [
-                pair_name(each),
+                pair_name(each) + ("" if decays(record) else " *"),
                 str(len(each["seeds"])),
                 figure(ours),
                 f"{short(hindsight['candidate'])} "
@@ -61,7 +72,9 @@ def verdicts(found: list[Mapping[str, Any]]) -> str:
             ]
         )
     mean = np.mean([each["choices"]["best in hindsight"]["difference"] for each in found])
-    return f"{markdown(head, rows)}\n\nMean difference to the best in hindsight: {mean:+.4f}."
+    note = "" if all(map(decays, records)) else " * At a constant learning rate."
+    table = markdown(head, rows)
+    return f"{table}\n\nMean difference to the best in hindsight: {mean:+.4f}.{note}"
 
 
 def ablations(found: list[Mapping[str, Any]]) -> str:
@@ -97,7 +110,7 @@ def ran(record: Mapping[str, Any]) -> str:
     return (
         f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
         f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
-        f"{machine['load_before']:.1f}"
+        f"{machine['load_before']:.1f}{'' if decays(record) else ', at a constant learning rate'}"
     )
 
 
