@@ -23,6 +23,7 @@ from tables import DOCS, fill, four, markdown
 from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
 
 PAGE = DOCS / "choosing.md"
+CONSTANT = ", at a constant learning rate (now `--set rate_decays=0`)"
 
 
 def main() -> None:
@@ -110,7 +111,7 @@ def ran(record: Mapping[str, Any]) -> str:
     return (
         f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
         f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
-        f"{machine['load_before']:.1f}{'' if decays(record) else ', at a constant learning rate'}"
+        f"{machine['load_before']:.1f}{'' if decays(record) else CONSTANT}"
     )
 
 
