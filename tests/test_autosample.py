@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import json
 import os
@@ -295,13 +296,13 @@ def test_steps_of_one_call_are_the_same_one_by_one(kind: str) -> None:
     assert of_several == pytest.approx(of_one, abs=1e-6)
 
 
-@pytest.fixture(scope="module")
-def two_replicas() -> dict[str, dict[str, float]]:
+@functools.cache
+def two_replicas(*names: str) -> dict[str, dict[str, float]]:
     """What `two_replicas.py` prints: it needs a process whose CPU is split in two."""
     script = Path(__file__).with_name("two_replicas.py")
     paths = os.pathsep.join(path for path in sys.path if path)
     run = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), *names],
         env={**os.environ, "PYTHONPATH": paths, "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
@@ -311,35 +312,31 @@ def two_replicas() -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-CASES = ["mf/joint", "mf/validation", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax",
-         "mf/streamed"]  # fmt: skip
+FAST_CASES = ("mf/validation", "lightgcn/joint", "mf/streamed")
+SLOW_CASES = ("mf/joint", "ngcf/joint", "mf/in-batch-softmax")
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_replicas_take_the_step_of_one(
-    two_replicas: dict[str, dict[str, float]], name: str
-) -> None:
-    case = two_replicas[name]
+@pytest.fixture(params=slow_but(FAST_CASES, FAST_CASES + SLOW_CASES))
+def case(request: pytest.FixtureRequest) -> dict[str, float]:
+    """What a step on two replicas is off one on one by."""
+    name = request.param
+    return two_replicas(*(FAST_CASES if name in FAST_CASES else SLOW_CASES))[name]
+
+
+def test_two_replicas_take_the_step_of_one(case: dict[str, float]) -> None:
     assert case["moved"] > 0.01
     assert case["parameters"] < 1e-5
     assert case["loss"] < 1e-5
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_replicas_leave_the_samplers_as_one(
-    two_replicas: dict[str, dict[str, float]], name: str
-) -> None:
-    case = two_replicas[name]
+def test_two_replicas_leave_the_samplers_as_one(case: dict[str, float]) -> None:
     assert case["samplers_moved"] > 1e-6  # each of their variables
     assert case["samplers"] < 1e-5
     assert case["copies"] == 0
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_two_replicas_move_the_logits_as_one(
-    two_replicas: dict[str, dict[str, float]], name: str
-) -> None:
-    assert two_replicas[name]["logits"] < 1e-4
+def test_two_replicas_move_the_logits_as_one(case: dict[str, float]) -> None:
+    assert case["logits"] < 1e-4
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """Steps on two replicas against the same steps on one; run by `test_autosample.py`.
 
-Prints one JSON object: for each model and objective the largest difference of the
-parameters, the logits, the loss and the samplers' variables, those of the replicas' copies
-of a sampler's state, and how far the parameters and the least moved of the samplers'
-variables moved at all.
+Its arguments are names of `CASES`. Prints one JSON object: for each of them the largest
+difference of the parameters, the logits, the loss and the samplers' variables, those of the
+replicas' copies of a sampler's state, and how far the parameters and the least moved of the
+samplers' variables moved at all.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -143,12 +144,13 @@ def steps(strategy: tf.distribute.Strategy, case: Case, data: Data) -> dict[str,
     }
 
 
-def main() -> None:
+def main(*names: str) -> None:
     both = tf.distribute.MirroredStrategy(
         ["CPU:0", "CPU:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
     differences = {}
-    for name, case in CASES.items():
+    for name in names:
+        case = CASES[name]
         begin = beginning(case.kind)
         tables = np.concatenate([begin.user_table.numpy(), begin.item_table.numpy()])
         with tempfile.TemporaryDirectory() as folder:
@@ -163,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
