@@ -23,7 +23,7 @@ from tables import DOCS, fill, four, markdown
 from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
 
 PAGE = DOCS / "choosing.md"
-CONSTANT = ", at a constant learning rate (now `--set rate_decays=0`)"
+CONSTANT = ", at a constant learning rate (now `rate_decays=0`)"
 
 
 def main() -> None:
