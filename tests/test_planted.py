@@ -17,8 +17,8 @@ FAST = [*(pytest.param(name, marks=pytest.mark.slow) for name in ("asng", "bilev
 WORLDS = [World(4, 10, 20, 0.4), World(5, 8, 15, 0.5), World(3, 20, 32, 0.3)]
 # Epochs until it is known who is best: few, where every step tells of every sampler.
 EPOCHS = {"asng": 192, "bilevel": 16, "joint": 16, "validation": 16}
-# Of 100 seeds. `asng` is less sure: it came to 90.
-LEAST_FOUND = {"asng": 80, "bilevel": 95, "validation": 95}
+ASKED = 95  # of 100 seeds
+SHORT = {"asng": 80}  # who is known to fall short of that, and what it has to come to at least
 CHANGING = {"asng": 256, "bilevel": 80, "validation": 20}  # after the change
 
 
@@ -86,17 +86,24 @@ def test_uniform_favours_nobody() -> None:
     assert set(game.autosample.weights_by_spec().values()) == {0.25}
 
 
+def check(objective: str, found: int) -> None:
+    """That it is as many as asked; a known shortfall is told as one, not passed."""
+    if SHORT.get(objective, ASKED) <= found < ASKED:
+        pytest.xfail(f"{objective} came to {found} of 100 seeds, short of {ASKED}")
+    assert found >= ASKED
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", LEARNING)
-def test_the_best_sampler_is_found_in_most_of_100_seeds(objective: str) -> None:
+def test_the_best_sampler_is_found_in_95_of_100_seeds(objective: str) -> None:
     seeds = [range(1000, 1034), range(1034, 1067), range(1067, 1100)]
     found = [winners(w, objective, s)["rivals"] for w, s in zip(WORLDS, seeds, strict=True)]
-    assert sum(found) >= LEAST_FOUND[objective]
+    check(objective, sum(found))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", LEARNING)
-def test_the_weights_follow_in_most_of_100_seeds(objective: str) -> None:
+def test_the_weights_follow_in_95_of_100_seeds(objective: str) -> None:
     seeds = [range(2000, 2034), range(2034, 2067), range(2067, 2100)]
     games = [successions(w, objective, s) for w, s in zip(WORLDS, seeds, strict=True)]
-    assert sum(found["first", "second"] for found in games) >= LEAST_FOUND[objective]
+    check(objective, sum(found["first", "second"] for found in games))
