@@ -222,13 +222,13 @@ class KeepBest(tf.keras.callbacks.Callback):
         """
         self.best = value
         if not self._path.with_name(self._path.name + ".index").exists():
-            write_parameters(model, self._path, optimizer if self._with_optimizer else None)
+            self._write(model, optimizer)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model, optimizer = self.model.model, self.model.optimizer
         logs["lr"] = float(optimizer.learning_rate)
         if self._is_best(epoch + 1, logs[self._monitor]):
-            write_parameters(model, self._path, optimizer if self._with_optimizer else None)
+            self._write(model, optimizer)
         if self._decays_after(epoch + 1):
             read_parameters(model, self._path)
             read_optimizer(optimizer, self._path)
@@ -242,6 +242,9 @@ class KeepBest(tf.keras.callbacks.Callback):
             self._is_best(row["epoch"], row[self._monitor])
             self._decays_after(row["epoch"])
         return self._has_stopped()
+
+    def _write(self, model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> None:
+        write_parameters(model, self._path, optimizer if self._with_optimizer else None)
 
     def _is_best(self, epoch: int, value: float) -> bool:
         if value > self.best:

@@ -308,9 +308,8 @@ def test_the_rates_of_the_epochs_that_led_to_the_best() -> None:
 @pytest.mark.parametrize("decays", range(3))
 @pytest.mark.parametrize("epochs", range(6))
 def test_replayed_it_stands_where_it_stood(epochs: int, decays: int, tmp_path: Path) -> None:
-    metrics = ([0.2, 0.4, 0.4, 0.3, 0.1, 0.5] if decays else [0.2, 0.4, 0.4, 0.5, 0.1, 0.3])[
-        :epochs
-    ]
+    whole = [0.2, 0.4, 0.4, 0.3, 0.1, 0.5] if decays else [0.2, 0.4, 0.4, 0.5, 0.1, 0.3]
+    metrics = whole[:epochs]
     callback, host = keep_best(tmp_path / "p", *metrics, decays=decays)
     replayed = KeepBest("ndcg@5", 2, tmp_path / "p", decays=decays)
     rows = [{"epoch": n + 1, "ndcg@5": value} for n, value in enumerate(metrics)]
