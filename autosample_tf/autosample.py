@@ -7,6 +7,7 @@ trainable logits. What the logits learn from is an objective, see `objectives`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -42,6 +43,8 @@ from autosample_tf.sampled_losses import (
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
 from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
+
+log = logging.getLogger(__name__)
 
 
 class AutoSample(tfrs.Model):
@@ -118,6 +121,9 @@ class AutoSample(tfrs.Model):
         self.model, self.samplers = model, build_samplers(samplers)
         self._loss = build_loss(loss)
         check_together(self._loss, mixing, self.samplers, is_dot_product(model))
+        following = [s.spec for s in self.samplers if s.follows_progress]
+        if following and not total_steps:
+            log.warning("without total_steps %s never change as training goes on", following)
         self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
         self.objective, self.mixing = objective, mixing
@@ -215,6 +221,11 @@ class AutoSample(tfrs.Model):
             yield
         finally:
             self._active = before
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Keras', and those of `health`: all that an epoch begins anew."""
+        return [*super().metrics, *self._health.metrics]
 
     def changed_by_steps(self) -> list[tf.Variable]:
         """Every variable that a training step may assign, once compiled and built."""

@@ -59,6 +59,11 @@ class Health(tf.Module):
         )
         self.positive_score = tf.keras.metrics.Mean(name="positive_score")
 
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """What the averages are kept in, for who resets them; a model finds its own alone."""
+        return [self.means, self.positive_score]
+
     def observe(self, batch: SampledBatch, active: tuple[int, ...]) -> None:
         """Adds a step to the averages, in the graph.
 

@@ -29,7 +29,7 @@ class RowDraws:
           items mean nothing).
         """
         degrees = tf.gather(self._degrees, users)[:, None]
-        # The product can round up to the degree, which is the next user's first place.
+        # Of a degree above 2^24 the product can round up to it, the next user's first place.
         place = tf.minimum(tf.floor(uniform * degrees), tf.maximum(degrees - 1.0, 0.0))
         index = tf.gather(self._first, users)[:, None] + tf.cast(place, tf.int64)
         return look_up(self._items, index), degrees > 0

@@ -29,6 +29,9 @@ def build_from(own: type[Built], kind: str, spec: str, options: str) -> Built:
     given: dict[str, Any] = {}
     for part in filter(None, options.split(",")):
         key, _, value = part.partition("=")
+        if key in given:
+            raise expected(f"each option of {kind} {spec!r} once", received=f"{key} twice",
+                           remedy="Leave one.")  # fmt: skip
         if key not in parameters:
             raise unknown(f"option of {kind} {spec.partition(':')[0]!r}", key, list(parameters))
         given[key] = _parse(f"{key} of {kind} {spec!r}", value, parameters[key].default)

@@ -35,9 +35,9 @@ COLUMNS = {
 }
 LEGEND = """\
 `ms a step`: of 2,048 pairs, this sampler alone, medians of rounds in turns. `false negatives`:
-share of the negatives that are validation positives, in the last epoch, as are the mean
-popularity percentile of the negatives (uniform draws: .50), the mean score of positives less
-that of negatives, and the effective number of distinct negatives a step."""
+share of the negatives that are validation positives, averaged over the epochs of retraining, as
+are the mean popularity percentile of the negatives (uniform draws: .50), the mean score of
+positives less that of negatives, and the effective number of distinct negatives a step."""
 
 
 def results(dataset: Path) -> dict[str, dict[str, Any]]:

@@ -55,7 +55,7 @@ def main(*paths: str) -> None:
 
 
 def run(path: str, name: str, l2: float, options: tuple[str, ...]) -> dict[str, Any]:
-    """One search with one sampler: what it gave, and its negatives' health in the last epoch."""
+    """One search with one sampler: what it gave, and its negatives' health."""
     flags = ["--dataset", path, *options, "--model", "mf", "--sampler", name, "--l2", str(l2)]
     flags += ["--rate-decays", "0"]  # as all recorded ones, from before rates decayed
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def run(path: str, name: str, l2: float, options: tuple[str, ...]) -> dict[str, 
             [*command, "--run-dir", str(run_dir), "--json"],
             check=True, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        health = last_health(run_dir)
+        health = mean_health(run_dir)
     result = json.loads(done.stdout)
     print(f"{Path(path).stem} {name} l2={l2}: valid {result['valid']['ndcg@20']:.4f}", flush=True)
     shown = [Path(flag).name if "/" in flag else flag for flag in flags]
@@ -80,16 +80,16 @@ def run(path: str, name: str, l2: float, options: tuple[str, ...]) -> dict[str, 
     }
 
 
-def last_health(run_dir: Path) -> dict[str, float]:
-    """The sampler's health in the run's last epoch of training."""
+def mean_health(run_dir: Path) -> dict[str, float]:
+    """The sampler's health, averaged over the epochs of retraining."""
     with (run_dir / "retrain" / "history.csv").open(newline="") as file:
-        row = list(csv.DictReader(file))[-1]
+        rows = list(csv.DictReader(file))
     told = ("negative_score", "masked", "popularity", "false_negatives", "gradient_norm",
             "distinct", "positive_score")  # fmt: skip
     return {
-        key.partition("/")[0]: float(value)
-        for key, value in row.items()
-        if key.partition("/")[0] in told and value
+        key.partition("/")[0]: statistics.mean(float(row[key]) for row in rows)
+        for key in rows[0]
+        if key.partition("/")[0] in told and all(row[key] for row in rows)
     }
 
 

@@ -179,7 +179,7 @@ def test_gates_begin_as_pytorchs_do_and_alike() -> None:
     [
         ("dens:pool=0", r"dens's pool of at least 1; received 0"),
         ("dens:warmup=1.5", r"dens's warmup in \[0, 1\]; received 1\.5"),
-        ("dens:gamma=-1", r"dens's gamma finite and at least 0; received -1"),
+        ("dens:gamma=-1", r"dens's gamma of at least 0; received -1"),
     ],
 )
 def test_a_wrong_option_says_what_would_be_right(spec: str, message: str) -> None:

@@ -25,6 +25,7 @@ from worlds import (
 import autosample_tf
 from autosample_tf.autosample import AutoSample
 from autosample_tf.health import STATISTICS, popularity_percentiles
+from autosample_tf.pipeline import steps_per_epoch, training_batches
 
 SPECS = ["rns", "dns:pool=6", "self-adversarial:pool=5,alpha=1.0"]
 
@@ -102,6 +103,23 @@ def test_steps_are_averaged_and_others_than_every_nth_are_not_looked_at() -> Non
     health = autosample.health()
     for name in ("negative_score/rns", "masked/dns:pool=6", "distinct/rns", "positive_score"):
         assert health[name] == pytest.approx(np.mean([e[name] for e in expected]), abs=1e-5)
+
+
+def test_every_epoch_begins_anew() -> None:
+    """Else an epoch's averages would be those since the training began."""
+    autosample, steps = build(health_every=2), steps_per_epoch(toy_train().num_pairs, 4)
+    seen = []
+
+    class Look(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            health = autosample._health
+            seen.append((health.means.count.numpy().max(), health.positive_score.count.numpy()))
+
+    batches = training_batches(toy_train(), 4, seed=0)
+    autosample.fit(batches, steps_per_epoch=steps, epochs=3, callbacks=[Look()], verbose=0)
+    looked = [sum(step % 2 == 0 for step in range(e * steps, (e + 1) * steps)) for e in range(3)]
+    assert [steps_seen for steps_seen, _ in seen] == looked
+    assert all(examples <= 4 * looks for (_, examples), looks in zip(seen, looked, strict=True))
 
 
 def test_looking_changes_no_step() -> None:

@@ -54,7 +54,7 @@ def test_softmax_dns_draws_the_softmax_of_its_pool(
     drawn = drawn_items(answer)
     assert len(drawn) == DRAWS
     assert_frequencies(drawn, columns, law)
-    expected = np.log(law)[np.searchsorted(columns, drawn)]
+    expected = np.log(law * len(columns) / 20)[np.searchsorted(columns, drawn)]  # of 20 items
     np.testing.assert_allclose(answer.log_q.numpy()[:, 0], expected, rtol=1e-5)
 
 
@@ -74,7 +74,7 @@ def test_a_relative_temperature_means_the_same_at_every_scale(scale: float) -> N
 def test_equal_scores_are_as_likely(scores: list[float], relative: bool) -> None:
     answer = answer_of(f"softmax-dns:pool=6,relative={relative}", by_hand(scores, MASKED))
     assert_frequencies(drawn_items(answer), np.flatnonzero(MASKED), np.ones(4))
-    np.testing.assert_allclose(answer.log_q, np.full((DRAWS, 1), -np.log(4)), rtol=1e-5)
+    np.testing.assert_allclose(answer.log_q, np.full((DRAWS, 1), -np.log(20)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("allowed", [[True] * 6, MASKED])

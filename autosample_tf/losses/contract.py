@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
+from autosample_tf.float32 import fits_float32
 
 
 class Loss(abc.ABC):
@@ -77,8 +78,9 @@ class Tempered(Loss):
 
 
 def check_option(loss: Loss, option: str, wanted: str, holds: Callable[[float], bool]) -> None:
-    """Raises `InputError` where an option's value is not as `wanted` says."""
+    """Raises `InputError` where an option's value is not as `wanted` says, or not finite."""
     value = getattr(loss, option)
-    if not holds(value):
+    if not (holds(value) and fits_float32(value)):
+        wanted = "finite, and 0 or within 1e-37 and 1e38" if holds(value) else wanted
         message = f"{loss.name}'s {option} {wanted}"
         raise expected(message, received=value, remedy="Change it.")

@@ -72,7 +72,7 @@ def build_sampler(spec: str) -> Sampler:
     Raises:
       InputError: for an unknown name or option, or a value of the wrong kind.
     """
-    if "." in spec.partition(":")[0]:
+    if _is_path_of_a_class(spec):
         module, _, rest = spec.partition(":")
         name, _, options = rest.partition(":")
         own = _import_class(module, name)
@@ -82,6 +82,12 @@ def build_sampler(spec: str) -> Sampler:
             raise unknown("sampler", name, list(SAMPLERS))
         own = SAMPLERS[name]
     return build_from(own, "sampler", spec, options)
+
+
+def _is_path_of_a_class(spec: str) -> bool:
+    """Whether it begins with `module:Class`, whatever comes then, and not with a known name."""
+    name, _, rest = spec.partition(":")
+    return "." in name or (name not in SAMPLERS and rest.partition(":")[0].isidentifier())
 
 
 def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from autosample_tf.samplers.contract import Card, Context, Negatives, Sampler
-from autosample_tf.samplers.selection import best_of, check_above_0, check_count
+from autosample_tf.samplers.selection import best_of, check_above_0, check_count, check_finite
 
 _SMALLEST = 1e-6  # of s_p + alpha
 
@@ -44,7 +44,7 @@ class AHNS(Sampler):
     def __init__(self, pool: int = 32, alpha: float = 1.0, beta: float = 0.1, p: float = -2.0):
         super().__init__()
         self.pool = check_count("ahns", pool)
-        self.alpha, self.p = float(alpha), float(p)
+        self.alpha, self.p = check_finite("ahns's alpha", alpha), check_finite("ahns's p", p)
         self.beta = check_above_0("ahns's beta", beta)
 
     def sample(self, context: Context) -> Negatives:

@@ -6,9 +6,10 @@ Yang et al., "Mixed Negative Sampling for Learning Two-tower Neural Networks in
 Recommendations", WWW 2020 companion: uniform items beside them, so that unpopular items
 are seen; an item's probability is then the mixture of both.
 
-Train positives of the row's own user are masked, all of them; TensorFlow Recommenders'
-`remove_accidental_hits` masks the row's positive only, and clips probabilities at 1e-6 in
-some versions, which `log_q` here does not.
+Train positives of the row's own user are masked, all of them, and probabilities are those of
+the items that are left: Yi et al. and Yang et al. mask nothing, and TensorFlow Recommenders'
+`remove_accidental_hits` the row's positive only, which leaves a user with many pairs too large
+a sum. It clips probabilities at 1e-6 in some versions, which `log_q` here does not.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.interactions import Pairs
 from autosample_tf.replicas import over_replicas
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import check_count, equal_weights
+from autosample_tf.samplers.selection import check_count, equal_weights, log_unobserved
+
+LEAST = np.finfo(np.float32).tiny
 
 
 class InBatch(Sampler):
@@ -31,7 +35,7 @@ class InBatch(Sampler):
 
     card = Card(
         name="in-batch",
-        formula="`n` other positives of the batch, q(j) = share of train pairs",
+        formula="`n` other positives of the batch, q(j | u) ~ pop_j over the unobserved",
         cost="`n` look-ups and negatives to train on",
         source="Yi et al., RecSys 2019",
         defaults={"n": "ours: each costs a negative to train on"},
@@ -43,17 +47,20 @@ class InBatch(Sampler):
         self.n = check_count("in-batch", n, what="n")
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._shares = popularity_shares(feedback)
+        self._shares = Shares(feedback.train)
 
     def sample(self, context: Context) -> Negatives:
         items, real = others_of_batch(context, self.spec, self.n)
         allowed = real & ~context.is_positive(context.users, items)
-        log_q = tf.math.log(tf.gather(self._shares, items))
+        log_q = tf.math.log(self._shares.of(context.users, items))
         return Negatives(items, equal_weights(allowed), log_q=log_q)
 
 
 class MNS(Sampler):
     """Positives of other examples of the batch and uniform items, their losses averaged.
+
+    In its q, B and B' count those of the two that are not masked, pop_j is an item's share of
+    the train pairs of the user's unobserved items, of which there are `items`.
 
     Args:
       batch: how many of the batch's others, at least 1.
@@ -62,7 +69,7 @@ class MNS(Sampler):
 
     card = Card(
         name="mns",
-        formula="q(j) = (B pop_j + B' / items) / (B + B'), B = `batch`, B' = `uniform`",
+        formula="q(j | u) = (B pop_j + B' / items) / (B + B'), of the unobserved and unmasked",
         cost="`batch` + `uniform` look-ups and negatives to train on",
         source="Yang et al., WWW 2020 companion",
         defaults={"batch": "ours", "uniform": "ours: as many as from the batch"},
@@ -75,26 +82,44 @@ class MNS(Sampler):
         self.uniform = self.pool = check_count("mns", uniform, what="uniform")
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._shares = popularity_shares(feedback)
+        self._shares = Shares(feedback.train)
+        self._log_unobserved = log_unobserved(feedback.train)
 
     def sample(self, context: Context) -> Negatives:
         others, real = others_of_batch(context, self.spec, self.batch)
         pool = context.pool.first(self.uniform)
         items = tf.concat([others, pool.items], axis=1)
-        allowed = real & ~context.is_positive(context.users, others)
-        allowed = tf.concat([allowed, pool.allowed], axis=1)
-        popular, num_items = others.shape[1], self._shares.shape[0]
-        shares = tf.gather(self._shares, items)
-        q = (popular * shares + self.uniform / num_items) / (popular + self.uniform)
-        return Negatives(items, equal_weights(allowed), log_q=tf.math.log(q))
+        from_batch = real & ~context.is_positive(context.users, others)
+        allowed = tf.concat([from_batch, pool.allowed], axis=1)
+        popular, uniform = (
+            tf.reduce_sum(tf.cast(which, tf.float32), axis=1, keepdims=True)
+            for which in (from_batch, pool.allowed)
+        )
+        of_uniform = tf.exp(-tf.gather(self._log_unobserved, context.users))[:, None]
+        sums = popular * self._shares.of(context.users, items) + uniform * of_uniform
+        q = tf.math.divide_no_nan(sums, popular + uniform)
+        return Negatives(items, equal_weights(allowed), log_q=tf.math.log(tf.maximum(q, LEAST)))
 
 
-def popularity_shares(feedback: Feedback) -> tf.Tensor:
-    """[num_items] float32: each item's share of the train pairs; the least float for none,
-    which no batch can hold."""
-    train = feedback.train
-    share = train.popularity / train.num_pairs
-    return tf.constant(np.maximum(share, np.finfo(np.float32).tiny), tf.float32)
+class Shares:
+    """How likely the positive of another example is which item, if its user has not seen it.
+
+    Args:
+      train: the pairs that batches are drawn from.
+    """
+
+    def __init__(self, train: Pairs):
+        share = train.popularity / train.num_pairs
+        self._of_item = tf.constant(share, tf.float32)
+        self._unobserved = tf.constant(1 - train.row_sums(share), tf.float32)
+
+    def of(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """[batch, n], of users [batch] and items [batch, n]: each item's share of the train pairs
+        of items that its row's user has not seen; the least float for an item that no batch can
+        hold, and at most 1 for one that was seen."""
+        unobserved = tf.gather(self._unobserved, users)[:, None]
+        of_unobserved = tf.math.divide_no_nan(tf.gather(self._of_item, items), unobserved)
+        return tf.clip_by_value(of_unobserved, LEAST, 1.0)
 
 
 def others_of_batch(context: Context, stream: str, n: int) -> tuple[tf.Tensor, tf.Tensor]:

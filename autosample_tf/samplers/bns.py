@@ -10,7 +10,7 @@ the train pairs. The pick minimizes info(l) (1 - (1 + weight) unbias(l)).
 
 The authors' code takes F over all of the user's unobserved items (in its MF) or all items
 (in its LightGCN); here, as scoring the catalogue each step would cost more than training,
-over the pool: F = (number below) / (number in the pool + 1).
+over the pool: F = (number below) / (number allowed in the pool + 1).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class BNS(Sampler):
       pool: candidates, at least 1.
       weight: of being informative against being a true negative (the paper's lambda),
         above 0; more is closer to `dns`.
-      prior: factor on the popularity prior, at least 0; 0 is `dns`.
+      prior: factor on the popularity prior, at least 0; 0 is `dns`, but where candidates lead the
+        positive by so much, some 17, that sigma is 1 for several: the first of these is taken then.
     """
 
     card = Card(

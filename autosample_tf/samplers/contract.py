@@ -164,7 +164,10 @@ class Negatives:
       columns: [batch, n] int32, where in the step's pool the items stand, if they are from
         it: as they are, they are scored already then, and cost nothing more. None: they
         are looked up. Must agree with `items`; a candidate list of one's own is no pool.
-      log_q: [batch, n], log of the probability with which each was drawn; None: unknown.
+      log_q: [batch, n], log of the probability with which each was drawn, of the user's
+        unobserved items; or an estimate of it, see `selection.log_of_pool`. Over a step's
+        draws the mean of f / q is in expectation the sum of f over what can be drawn. None:
+        unknown.
       auxiliary_loss: a scalar that the sampler trains for itself, a mean over this
         replica's rows (`selection.auxiliary_mean`), which are averaged; None: 0.
     """
@@ -194,6 +197,8 @@ class Sampler(tf.Module):
         as one; of models without layers and of those that average them it is the same.
       needs_rows: whether `build` reads each user's train pairs, `Feedback.rows`, which
         streamed data has not at hand.
+      follows_progress: whether it changes with `Context.progress`, so that it has to be known how
+        long training is.
       pool: how many columns of the shared pool it reads.
     """
 
@@ -201,6 +206,7 @@ class Sampler(tf.Module):
     knows_log_q: ClassVar[bool] = False
     layer_by_layer: ClassVar[bool] = False
     needs_rows: bool = False
+    follows_progress: ClassVar[bool] = False
     pool: int = 0
 
     def __init__(self) -> None:

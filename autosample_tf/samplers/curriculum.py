@@ -2,7 +2,8 @@
 
 The curriculum baseline in the code of AHNS (Lai et al., AAAI 2024): the hardest of a
 prefix of the pool, which shrinks linearly from the whole pool to one candidate, from hard
-to easy. Progress there is that of the epochs configured; here of the stage's steps.
+to easy. Progress there is that of the epochs configured; here of the stage's steps, or of
+`AutoSample`'s `total_steps`, without which there is none.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Curriculum(Sampler):
         source="the curriculum baseline in the code of Lai et al., AHNS, AAAI 2024",
         defaults={"pool": "AHNS's code", "rising": "AHNS's code: hard to easy"},
     )
+
+    follows_progress = True
 
     def __init__(self, pool: int = 32, rising: bool = False):
         super().__init__()

@@ -87,6 +87,7 @@ class DENS(Sampler):
     )
 
     layer_by_layer = True
+    follows_progress = True
 
     def __init__(self, pool: int = 32, warmup: float = 0.1, gamma: float = 0.3):
         super().__init__()

@@ -73,7 +73,5 @@ class DNSMN(Sampler):
         allowed = tf.reduce_sum(tf.cast(pool.allowed, tf.int32), axis=1)
         choices = tf.cast(tf.minimum(allowed, self.top), tf.float32)
         rank = tf.cast(context.draws.uniform(self.spec, 1)[:, 0] * choices, tf.int32)
-        # choices * (1 - 2^-24) can round up to choices
-        rank = tf.minimum(rank, self.top - 1)
         column = pick(hardest, rank)[:, 0]
         return from_pool(pool, column)

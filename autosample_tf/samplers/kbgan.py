@@ -17,6 +17,8 @@ here, decay the generator's weights, and leave known positives among the candida
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -37,8 +39,10 @@ from autosample_tf.samplers.selection import (
     auxiliary_mean,
     check_count,
     draw_column,
+    from_pool,
+    log_of_pool,
+    log_unobserved,
     pick,
-    row_weight,
     softmax_weights,
 )
 
@@ -75,6 +79,7 @@ class KBGAN(Sampler):
         self.rate = float(rate)
 
     def build(self, feedback: Feedback, dim: int) -> None:
+        self._log_unobserved = log_unobserved(feedback.train)
         self._generator = Generator(feedback.train, self.dim)
         self._baseline = state_variable(np.float32(0.0), "baseline")
 
@@ -85,30 +90,25 @@ class KBGAN(Sampler):
         shares = softmax_weights(logits, pool.allowed)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))
         log_probability = pick(tf.nn.log_softmax(logits, axis=1), column)[:, 0]
-        weights, items = row_weight(pool.allowed), pick(pool.items, column)
-        rewards, _ = rewards_of(pool, items)
+        of_pool = log_of_pool(pool, tf.gather(self._log_unobserved, context.users))
+        drawn = from_pool(pool, column, tf.stop_gradient(log_probability)[:, None] + of_pool)
+        rewards, is_one = rewards_of(pool, drawn)
         losses = reinforce(log_probability, rewards - self._baseline)
-        return Negatives(
-            items,
-            weights,
-            columns=column[:, None],
-            log_q=tf.stop_gradient(log_probability)[:, None],
-            auxiliary_loss=auxiliary_mean(context, losses, weights[:, 0]),
-        )
+        auxiliary = auxiliary_mean(context, losses, is_one)
+        return dataclasses.replace(drawn, auxiliary_loss=auxiliary)
 
     def update(self, context: Context, negatives: Negatives) -> None:
-        rewards, found = rewards_of(context.pool.first(self.pool), negatives.items)
-        counts = over_replicas(context.example_weight * found)
+        rewards, is_one = rewards_of(context.pool, negatives)
+        counts = over_replicas(context.example_weight * is_one)
         total = tf.reduce_sum(counts * over_replicas(rewards))
         mean = tf.math.divide_no_nan(total, tf.reduce_sum(counts))
         rate = tf.where(tf.reduce_any(counts > 0), self.rate, 0.0)
         self._baseline.assign(self._baseline + rate * (mean - self._baseline))
 
 
-def rewards_of(pool: Pool, items: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The scores of items [batch, 1] that were drawn from the pool: [batch], and whether
-    the item is one that was allowed, as float32; 0 where not."""
-    drawn = (pool.items == items) & pool.allowed  # of a repeated item all have one score
-    found = tf.reduce_any(drawn, axis=1)
-    scores = tf.reduce_max(tf.where(drawn, pool.scores, LOWEST), axis=1)
-    return tf.where(found, scores, 0.0), tf.cast(found, tf.float32)
+def rewards_of(pool: Pool, drawn: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
+    """The scores of what was drawn from the pool, and whether it is a negative: both [batch]
+    float32, 0 where it is not."""
+    is_one = drawn.weights[:, 0]
+    scores = pick(pool.scores, drawn.columns[:, 0])[:, 0]
+    return tf.where(is_one > 0, scores, 0.0), is_one

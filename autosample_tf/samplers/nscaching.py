@@ -10,8 +10,9 @@ Written for triples: the authors' caches belong to (relation, tail) and (head, r
 here to the user. Their code starts with random items, positives among them, which it may
 replace at each evaluation; it keeps no item from being in a cache twice, renews a cache
 as often as its pair is in the batch, the last renewal counting, and before the model's
-step. Here a cache holds distinct items and never a train positive of its user, a user is
-renewed once a step, by the first of his rows, and after the model's step.
+step. Here a cache holds distinct items and never a train positive of its user, and a user is
+renewed once a step, by the first of his rows, after the model's step: by the scores that random
+items had before it, and those that the cache's have after it, of a model whose items are looked up.
 """
 
 from __future__ import annotations
@@ -67,8 +68,7 @@ class NSCaching(Sampler):
         cached = read_rows(context, self._cache)  # [batch, cache], free places last
         count = tf.reduce_sum(tf.cast(cached != NOTHING, tf.float32), axis=1)
         uniform = context.draws.uniform(self.spec, 1)[:, 0]
-        column = tf.minimum(tf.cast(uniform * count, tf.int32), self.cache - 1)
-        item = tf.maximum(pick(cached, column), 0)
+        item = tf.maximum(pick(cached, tf.cast(uniform * count, tf.int32)), 0)
         return Negatives(item, tf.cast(count > 0, tf.float32)[:, None])
 
     def update(self, context: Context, negatives: Negatives) -> None:

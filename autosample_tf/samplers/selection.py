@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
+from autosample_tf.float32 import fits_float32
+from autosample_tf.interactions import Pairs
 from autosample_tf.samplers.contract import LOWEST, Context, Negatives, Pool
 
 
@@ -23,15 +26,22 @@ def check_above_0(name: str, value: float, *, finite: bool = False) -> float:
     """
     if not value > 0:
         raise expected(f"{name} above 0", received=value, remedy="Raise it.")
-    if finite and value == float("inf"):
-        raise expected(f"{name} below infinity", received=value, remedy="Lower it.")
-    return float(value)
+    return float(value) if value == float("inf") and not finite else check_finite(name, value)
 
 
 def check_at_least_0(name: str, value: float) -> float:
     """The value as a float, or an `InputError` where it is below 0 or not finite."""
-    if not 0 <= value < float("inf"):
-        raise expected(f"{name} finite and at least 0", received=value, remedy="Change it.")
+    if not value >= 0:
+        raise expected(f"{name} of at least 0", received=value, remedy="Raise it.")
+    return check_finite(name, value)
+
+
+def check_finite(name: str, value: float) -> float:
+    """The value as a float, or an `InputError` where it is infinite, or float32 has it so or as
+    none; `name` says whose."""
+    if not fits_float32(value):
+        message = f"{name} finite, and 0 or within 1e-37 and 1e38"
+        raise expected(message, received=value, remedy="Change it.")
     return float(value)
 
 
@@ -54,10 +64,10 @@ def pick(candidates: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 
 
 def from_pool(pool: Pool, column: tf.Tensor, log_q: tf.Tensor | None = None) -> Negatives:
-    """One candidate of each row, column [batch], as the only negative; none where none of
-    the row's is allowed."""
-    items, weights = pick(pool.items, column), row_weight(pool.allowed)
-    return Negatives(items, weights, columns=column[:, None], log_q=log_q)
+    """One candidate of each row, column [batch], as the only negative; none where it is not
+    allowed, as where none of the row's is."""
+    weights = tf.cast(pick(pool.allowed, column), tf.float32)
+    return Negatives(pick(pool.items, column), weights, columns=column[:, None], log_q=log_q)
 
 
 def whole_pool(pool: Pool, weights: tf.Tensor) -> Negatives:
@@ -127,6 +137,23 @@ def log_share(shares: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
     total = tf.reduce_sum(shares, axis=1, keepdims=True)
     of_column = tf.math.divide_no_nan(pick(shares, column), total)
     return tf.math.log(tf.maximum(of_column, 1e-37))
+
+
+def log_unobserved(train: Pairs) -> tf.Tensor:
+    """[num_users] float32: log of how many items each user has no train pair with; 0 of none."""
+    return tf.constant(np.log(np.maximum(train.num_items - train.degrees, 1)), tf.float32)
+
+
+def log_of_pool(pool: Pool, unobserved: tf.Tensor) -> tf.Tensor:
+    """[batch, 1]: log of how many of a row's candidates are allowed, of its user's unobserved
+    items, whose log is given [batch].
+
+    With it a draw's log probability among the candidates, who are uniform draws themselves,
+    becomes one among the user's unobserved items: an estimate, whose inverse is right in the
+    mean over pools.
+    """
+    allowed = tf.reduce_sum(tf.cast(pool.allowed, tf.float32), axis=1, keepdims=True)
+    return tf.math.log(tf.maximum(allowed, 1.0)) - unobserved[:, None]
 
 
 def draw_columns(shares: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:

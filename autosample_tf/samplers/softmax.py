@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.samplers.contract import Card, Context, Negatives, Pool, Sampler
+from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
 from autosample_tf.samplers.selection import (
     check_above_0,
     check_at_least_0,
@@ -19,7 +19,9 @@ from autosample_tf.samplers.selection import (
     draw_column,
     equal_weights,
     from_pool,
+    log_of_pool,
     log_share,
+    log_unobserved,
     softmax_weights,
     whole_pool,
 )
@@ -56,6 +58,9 @@ class SoftmaxDNS(Sampler):
         self.temperature = check_above_0("softmax-dns's temperature", temperature)
         self.relative = relative
 
+    def build(self, feedback: Feedback, dim: int) -> None:
+        self._log_unobserved = log_unobserved(feedback.train)
+
     def sample(self, context: Context) -> Negatives:
         pool = context.pool.first(self.pool)
         gaps = pool.scores - tf.reduce_max(pool.scores, axis=1, keepdims=True)  # at most 0
@@ -63,7 +68,8 @@ class SoftmaxDNS(Sampler):
             gaps = tf.math.divide_no_nan(gaps, spread_of_allowed(pool.scores, pool))
         shares = tf.exp(gaps / self.temperature) * tf.cast(pool.allowed, tf.float32)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))
-        return from_pool(pool, column, log_share(shares, column))
+        of_pool = log_of_pool(pool, tf.gather(self._log_unobserved, context.users))
+        return from_pool(pool, column, log_share(shares, column) + of_pool)
 
 
 class SoftmaxV(Sampler):
@@ -123,7 +129,8 @@ class SelfAdversarial(Sampler):
 
     def sample(self, context: Context) -> Negatives:
         pool = context.pool.first(self.pool)
-        return whole_pool(pool, softmax_weights(self.alpha * pool.scores, pool.allowed))
+        gaps = pool.scores - tf.reduce_max(pool.scores, axis=1, keepdims=True)  # at most 0
+        return whole_pool(pool, softmax_weights(self.alpha * gaps, pool.allowed))
 
 
 def spread_of_allowed(values: tf.Tensor, pool: Pool) -> tf.Tensor:

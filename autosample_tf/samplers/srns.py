@@ -18,7 +18,8 @@ at which its user was in the batch since it came; the positive's score is the pr
 An item's std is 0 until it has been seen twice: with the authors' tau, which renews evenly,
 and 8 random items to each remembered, one in nine stays for a second time, and the sampler
 is near `dns` with a pool of `memory`. Fewer `random` or a lower `tau` make more of the
-variance. The warm-up is a share of the training instead of epochs.
+variance. The warm-up is a share of the training instead of epochs; of `AutoSample` without
+`total_steps` it never ends.
 """
 
 from __future__ import annotations
@@ -83,6 +84,7 @@ class SRNS(Sampler):
             "ring": "the authors' code: the last 5 epochs",
         },
     )
+    follows_progress = True
     needs_rows = True
 
     def __init__(

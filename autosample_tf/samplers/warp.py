@@ -23,7 +23,7 @@ from autosample_tf.errors import expected
 from autosample_tf.lookups import look_up, table
 from autosample_tf.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
-from autosample_tf.samplers.selection import check_count, pick
+from autosample_tf.samplers.selection import check_count, check_finite, pick
 
 
 class WARP(Sampler):
@@ -54,7 +54,7 @@ class WARP(Sampler):
     def __init__(self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = 10):
         super().__init__()
         self.pool = check_count("warp", pool)
-        self.margin = float(margin)
+        self.margin = check_finite("warp's margin", margin)
         if not 0 <= k <= positives:
             raise expected(f"warp's k in [0, {positives}]", received=k, remedy="Change it.")
         self.k, self.positives = k, positives

@@ -1,8 +1,8 @@
-"""Negatives of the batch: `in-batch` and `mns`, whose log q corrects what sampling bends.
+"""What samplers draw with which log q, and that it corrects what drawing bends.
 
-The law of both: over batches that are drawn in proportion to popularity, the mean over all
-n drawn columns of exp(s_j) / q(j), the masked counting as 0, is in expectation the sum of
-exp(s_j) over the items that are not masked, the partition function of a softmax.
+The law of all that know their q: the mean over an example's negatives of exp(s_j) / q(j), as the
+loss has it, is in expectation the sum of exp(s_j) over the user's unobserved items, the partition
+function of a softmax. Batches are drawn in proportion to popularity.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from laws import assert_frequencies, standard_errors
 from worlds import from_dense
 
 from autosample_tf.interactions import Interactions
+from autosample_tf.losses import build_loss
 from autosample_tf.losses.pairwise import BPR
 from autosample_tf.membership import PairSet
 from autosample_tf.models import MF
 from autosample_tf.pool import Step, make_context
 from autosample_tf.randomness import Draws
-from autosample_tf.samplers import build_sampler
+from autosample_tf.samplers import SAMPLERS, build_sampler
 from autosample_tf.samplers.contract import Feedback
 
 POPULARITY = np.array([40, 25, 12, 12, 6, 3, 1, 1, 0])  # of 9 items; the last has no pair
@@ -44,6 +45,13 @@ def popular_world() -> Interactions:
     return train
 
 
+def given_negatives() -> Interactions:
+    """Of user 0: four items, one of which is `MINE`."""
+    given = np.zeros((41, 9), bool)
+    given[0, [0, 4, 7, 8]] = True
+    return from_dense(given)
+
+
 def model() -> MF:
     return MF(41, 9, dim=4, init_scale=0.7)
 
@@ -52,7 +60,7 @@ def drawing(spec: str, rows: int) -> Draw:
     """(positives [rows], step, example weights) to the answer's items, weights and log q."""
     train, own = popular_world(), model()
     sampler, pairs = build_sampler(spec), PairSet(train)
-    sampler.build(Feedback(train), 4)
+    sampler.build(Feedback(train, given_negatives()), 4)
 
     @tf.function
     def draw(positives: tf.Tensor, step: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -115,32 +123,38 @@ def test_an_accidental_hit_is_masked_wherever_it_comes_from() -> None:
     np.testing.assert_array_equal(weights, np.zeros((5, 3)))
 
 
-def test_the_q_of_in_batch_is_the_share_of_train_pairs() -> None:
-    """0.01, of an item with 1 pair of 100, is not clipped to anything."""
-    positives = [7, 6, 3, 2, 0]
-    items, _, log_q = drawing("in-batch:n=4", rows=5)(positives)
-    np.testing.assert_allclose(log_q, np.log(SHARES[items]), rtol=1e-6)
-    assert np.exp(log_q).min() == pytest.approx(0.01)
+def test_the_q_of_in_batch_is_the_share_of_what_the_user_has_not_seen() -> None:
+    """Of the 68 train pairs with other items than the user's; item 7's, 1, is not clipped."""
+    items, _, log_q = drawing("in-batch:n=4", rows=5)([7, 5, 3, 2, 0])
+    np.testing.assert_allclose(log_q, np.log(SHARES[items] / 0.68), rtol=1e-5)
+    assert np.exp(log_q).min() == pytest.approx(1 / 68, rel=1e-5)
 
 
 @pytest.mark.parametrize(("rows", "batch"), [(6, 3), (3, 2), (2, 1)])
 def test_the_q_of_mns_is_the_mixture_of_both(rows: int, batch: int) -> None:
-    """(B pop_j + B' / 9) / (B + B') in columns of either kind, B = 3 or what others there
-    are, B' = 2; of item 8, which has no pair, as well."""
-    for step in range(5):
-        items, _, log_q = drawing("mns:batch=3,uniform=2", rows)(DIFFERENT[:rows], step)
+    """(B pop_j + B' / 6) / (B + B') in columns of either kind, B and B' being how many of its 3,
+    or what others there are, and of its 2 are not masked; of item 8, which has no pair, as well."""
+    mine = np.zeros(9, bool)
+    mine[MINE] = True
+    popular, unpopular = np.where(mine, 0.0, SHARES / 0.68), np.where(mine, 0.0, 1 / 6)
+    draw, masks = drawing("mns:batch=3,uniform=2", rows), set()
+    for step in range(20):
+        items, weights, log_q = draw([5, *DIFFERENT[1:rows]], step)
         assert items.shape == (rows, batch + 2)
-        q = (batch * SHARES[items] + 2 / 9) / (batch + 2)
-        np.testing.assert_allclose(log_q, np.log(q), rtol=1e-6)
-    assert (items == 8).any()
+        used = weights > 0
+        of_batch, uniform = (x.sum(axis=1, keepdims=True) for x in np.split(used, [batch], axis=1))
+        q = (of_batch * popular[items] + uniform * unpopular[items]) / (of_batch + uniform)
+        np.testing.assert_allclose(log_q[used], np.log(q[used]), rtol=1e-5)
+        masks |= {tuple(row) for row in used.tolist()}
+    assert len(masks) > 1
 
 
 def test_a_batch_of_one_has_no_others() -> None:
     items, weights, log_q = drawing("in-batch:n=4", rows=1)([0])
     assert items.shape == weights.shape == log_q.shape == (1, 0)
     items, weights, log_q = drawing("mns:batch=4,uniform=3", rows=1)([0])
-    np.testing.assert_allclose(log_q, np.full((1, 3), -np.log(9)), rtol=1e-6)
     np.testing.assert_array_equal(weights > 0, ~np.isin(items, MINE))
+    np.testing.assert_allclose(log_q[weights > 0], -np.log(6), rtol=1e-6)
 
 
 def exponentials() -> np.ndarray:
@@ -149,36 +163,55 @@ def exponentials() -> np.ndarray:
     return np.exp(own.item_table.numpy().astype(float) @ own.user_table.numpy()[0])
 
 
-NOT_MINE = np.setdiff1d(np.arange(9), MINE)
-
-
-def many_batches(spec: str) -> tuple[np.ndarray, ...]:
-    """Items, weights and log q of 1,000 batches of 16: [1000, 16, n]."""
+def estimates(spec: str, other_q: np.ndarray | None = None) -> np.ndarray:
+    """[1000]: of independent batches of 16, the mean of what examples with a negative take for
+    the sum of `exponentials`, as the loss does; with another q [9] if one is given."""
     draw, rng = drawing(spec, rows=16), np.random.default_rng(0)
-    drawn = [draw(rng.choice(9, 16, p=SHARES), step) for step in range(1000)]
-    return tuple(np.stack(each).astype(float) for each in zip(*drawn, strict=True))
+    batches = [draw(rng.choice(9, 16, p=SHARES), step) for step in range(1000)]
+    items, weights, log_q = (np.concatenate(each) for each in zip(*batches, strict=True))
+    log_q = log_q if other_q is None else np.log(other_q[items]).astype(np.float32)
+    scores = np.log(exponentials())[items].astype(np.float32)
+    own = np.ones((items.shape[1], 1), np.float32)
+    loss = build_loss("sampled-softmax:log_q=True")
+    losses = loss.of_samplers(tf.zeros(len(items)), scores, tf.constant(weights), own, log_q)
+    sums = np.where(weights.any(axis=1), np.expm1(losses.numpy()[:, 0].astype(float)), np.nan)
+    return np.nanmean(sums.reshape(1000, 16), axis=1)
 
 
-def partitions(items: np.ndarray, weights: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The estimate of each batch, which are independent: [batches]."""
-    return ((weights > 0) * exponentials()[items.astype(int)] / q).mean(axis=(1, 2))
+NOT_MINE = np.setdiff1d(np.arange(9), MINE)
+KNOWING_Q = {  # what each of them can draw for user 0
+    "rns": NOT_MINE,
+    "rns:exact=True": NOT_MINE,
+    "pns": NOT_MINE[:-1],
+    "in-batch:n=5": NOT_MINE[:-1],
+    "mns:batch=2,uniform=6": NOT_MINE,
+    "mns:batch=6,uniform=2": NOT_MINE,
+    "mns:batch=3,uniform=3": NOT_MINE,
+    "softmax-dns:pool=4": NOT_MINE,
+    "softmax-dns:pool=9,relative=True": NOT_MINE,
+    "kbgan:pool=4,dim=2": NOT_MINE,
+    "irgan:dim=2": NOT_MINE,
+    "given": np.array([0, 7, 8]),
+}
 
 
-def test_the_corrected_in_batch_estimate_is_unbiased() -> None:
-    """Item 8, which no batch can hold, is no part of what is estimated."""
-    items, weights, log_q = many_batches("in-batch:n=5")
-    expected = exponentials()[NOT_MINE[:-1]].sum()
-    assert standard_errors(partitions(items, weights, np.exp(log_q)), expected) < 3.5
-    uniform = np.full(items.shape, 1 / 8)
-    assert standard_errors(partitions(items, weights, uniform), expected) > 20
+def test_all_that_know_their_q_are_here() -> None:
+    names = {spec.partition(":")[0] for spec in KNOWING_Q}
+    assert names == {name for name, own in SAMPLERS.items() if own.knows_log_q}
 
 
-@pytest.mark.parametrize(("batch", "uniform"), [(2, 6), (6, 2), (3, 3)])
-def test_the_corrected_mns_estimate_is_unbiased(batch: int, uniform: int) -> None:
-    """Item 8 is drawn uniformly alone, and counts. Unequal parts the wrong way round fail."""
-    items, weights, log_q = many_batches(f"mns:batch={batch},uniform={uniform}")
-    expected = exponentials()[NOT_MINE].sum()
-    assert standard_errors(partitions(items, weights, np.exp(log_q)), expected) < 3.5
-    swapped = (uniform * SHARES[items.astype(int)] + batch / 9) / (batch + uniform)
-    off = standard_errors(partitions(items, weights, swapped), expected)
-    assert off < 3.5 if batch == uniform else off > 20
+@pytest.mark.parametrize("spec", KNOWING_Q)
+def test_the_corrected_sum_is_that_over_all_that_can_be_drawn(spec: str) -> None:
+    expected = exponentials()[KNOWING_Q[spec]].sum()
+    assert standard_errors(estimates(spec), expected) < 3.5
+
+
+def test_with_another_q_it_is_not() -> None:
+    """Of `in-batch` with an item's share of all pairs, or equal ones; of `mns` with the parts the
+    wrong way round."""
+    in_batch = exponentials()[NOT_MINE[:-1]].sum()
+    for wrong in (np.maximum(SHARES, 1e-9), np.full(9, 1 / 8)):
+        assert standard_errors(estimates("in-batch:n=5", wrong), in_batch) > 10
+    popular = np.where(np.isin(np.arange(9), MINE), 0.0, SHARES) / 0.68
+    mns = estimates("mns:batch=2,uniform=6", (6 * popular + 2 / 6) / 8)
+    assert standard_errors(mns, exponentials()[NOT_MINE].sum()) > 10
