@@ -25,7 +25,10 @@ from autosample_tf.whole_files import whole
 
 _MOST_BYTES = 1 << 29  # unpacked; the published archives have some 10^7
 _MOST_MEMBERS = 10_000
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# No room, no leave, or broken. Damaged archives lead to other errors of the system too.
+_OF_THE_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO,
+)  # fmt: skip
 _BROKEN = (
     *(OSError, EOFError, RuntimeError, NotImplementedError),  # cut short, encrypted, exotic
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, struct.error, UnicodeError),
@@ -76,7 +79,7 @@ def unpack(archive: Path, names: Collection[str], accept: Callable[[str, Path], 
             else:
                 path.unlink()
     except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise  # no fault of the archive's
         raise _refused(archive, f"{type(error).__name__}: {error}") from error
 

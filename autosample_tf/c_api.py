@@ -44,7 +44,6 @@ _SIGNATURES: tuple[tuple[str, Any, list[Any]], ...] = (
     ("TF_Dim", ctypes.c_int64, [_POINTER, _INT]),
     ("TF_StringInit", None, [_POINTER]),
     ("TF_StringCopy", None, [_POINTER, _TEXT, _SIZE]),
-    ("TF_StringDealloc", None, [_POINTER]),
     ("TF_StringGetDataPointer", _POINTER, [_POINTER]),
     ("TF_StringGetSize", _SIZE, [_POINTER]),
     (

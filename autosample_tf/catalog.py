@@ -42,6 +42,7 @@ def load(
     k_core: int | None = None,
     split_by: str | None = None,
     seed: int = 0,
+    warns: bool = True,
 ) -> Dataset:
     """Reads a dataset by its known name, from a path, or from memory.
 
@@ -69,6 +70,7 @@ def load(
         `leave-last:n=1`, `time:fraction=0.2,valid=0.1` or `time:since=DATE`. Folders and most
         known datasets have their own test split, and refuse another.
       seed: chooses a table's pairs to test on; `synthetic` is always the same.
+      warns: whether to log what is probably not meant, as where the split is still to be chosen.
 
     Raises:
       InputError: if there is no such dataset, or its files are missing, malformed, or other
@@ -96,23 +98,32 @@ def load(
             remedy="Give one of them.",
         )
     if isinstance(dataset, str) and dataset in KNOWN:
-        return _load_known(dataset, data_dir, options, seed)
-    if not os.path.exists(dataset) and not glob.has_magic(os.fspath(dataset)):
+        return _load_known(dataset, data_dir, options, seed, warns)
+    if not os.path.exists(dataset) and _may_be_a_name(os.fspath(dataset)):
         raise InputError(
             f"{unknown('dataset', os.fspath(dataset), KNOWN)} The path of a file or folder "
             "is accepted too, but there is none of that name here."
         )
-    return read(dataset, options, seed=seed)
+    return read(dataset, options, seed=seed, warns=warns)
+
+
+def _may_be_a_name(text: str) -> bool:
+    """Whether a text may be meant as a known dataset's name, and is no path or pattern."""
+    return not (glob.has_magic(text) or Path(text).suffix or Path(text).name != text)
 
 
 def _load_known(
-    name: str, data_dir: str | os.PathLike[str] | None, options: TableOptions, seed: int
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    options: TableOptions,
+    seed: int,
+    warns: bool,
 ) -> Dataset:
     if name not in TABLES:
         refuse_options(options, f"the known dataset {name}, which has no columns")
     if name == "synthetic":
         return synthetic()
-    loaded = read(_path(name, data_dir), options, seed=seed, name=name)
+    loaded = read(_path(name, data_dir), options, seed=seed, name=name, warns=warns)
     if name not in TABLES:
         _check_counts(facts(name), loaded)
     return loaded

@@ -112,7 +112,7 @@ def _not_one(
     return expected(
         f"one column {named} in {source}",
         received=f"{found or 'none'} among the columns {there[:1000]}",
-        remedy=f"Name it with {role}_column."
+        remedy=f"Name it with --{role}-column ({role}_column=… in Python)."
         if any(re.search("[^-+.0-9]", column) for column in columns)
         else "Begin it with a line such as `user_id,item_id`, which names the columns.",
     )
@@ -124,7 +124,8 @@ def _check_apart(columns: Sequence[str], source: str, places: dict[str, int]) ->
         raise expected(
             f"two different columns of {source} for users and items",
             received=f"{columns[places['user']]!r} for both",
-            remedy="Name the other one with user_column or item_column.",
+            remedy="Name the other one with --user-column or --item-column (user_column=… or "
+            "item_column=… in Python).",
         )
     for role in places.keys() - {"user", "item"}:
         for kind in ("user", "item"):
@@ -132,5 +133,5 @@ def _check_apart(columns: Sequence[str], source: str, places: dict[str, int]) ->
                 raise expected(
                     f"a column of {source} for {role}s alone",
                     received=f"{columns[places[role]]!r}, the {kind} ids",
-                    remedy=f"Name another one with {role}_column.",
+                    remedy=f"Name another one with --{role}-column ({role}_column=… in Python).",
                 )

@@ -6,6 +6,8 @@ command line prints it as one line and exits with 1.
 
 from __future__ import annotations
 
+import difflib
+
 
 class InputError(ValueError):
     """Bad input: data, settings or a run folder that cannot be used as given."""
@@ -23,4 +25,6 @@ def as_pyarrow_says(error: object) -> str:
 
 def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> InputError:
     """An `InputError` for a name that is not among the known ones, which it lists."""
-    return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(sorted(known))}.")
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.65)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return InputError(f"Unknown {kind} {name!r}.{meant} Known: {', '.join(sorted(known))}.")

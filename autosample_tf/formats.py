@@ -41,6 +41,7 @@ def read(
     *,
     seed: int = 0,
     name: str | None = None,
+    warns: bool = True,
 ) -> Dataset:
     """Reads a folder of splits, or a table of pairs that is then split.
 
@@ -49,6 +50,7 @@ def read(
       options: of a table; what comes in splits keeps them, and its users and items.
       seed: chooses a table's pairs to test on.
       name: what to call the dataset; None takes the folder's name or the file's stem.
+      warns: whether to log what is probably not meant.
 
     Raises:
       InputError: if there is nothing at the path or it cannot be read as described.
@@ -68,7 +70,7 @@ def read(
         if files.paths
         else _read(files, options, seed)  # refuses an empty folder
     )
-    if files.format != LIGHTGCN:
+    if warns and files.format != LIGHTGCN:
         warn(dataset, options, splits_given=files.splits is not None)
     return dataset
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timezone
 
 from autosample_tf.errors import expected
+
+_DATE_OF_DIGITS = re.compile("[12][0-9]{3}([01][0-9][0-3][0-9])?")
 
 
 def parse_instant(text: str | float, name: str) -> float:
     """The Unix seconds of a moment; a date without a zone is in UTC.
 
     Args:
-      text: such as `2020-01-31`, `2020-01-31T12:00:00Z` or `1580428800`.
+      text: such as `2020-01-31`, `2020-01-31T12:00:00Z` or `1580428800`; not a year or a
+        `20200131`, which are no more likely seconds than dates.
       name: the option that it was given for.
 
     Raises:
       InputError: if it is neither.
     """
-    for parse in (float, _from_iso):
+    given = str(text).strip()
+    # A year and a day without dashes read as seconds would be moments of January to August 1970.
+    for parse in (float, _from_iso) if not _DATE_OF_DIGITS.fullmatch(given) else ():
         try:
-            seconds = parse(str(text).strip())
+            seconds = parse(given)
         except (ValueError, OverflowError):
             continue
         if math.isfinite(seconds):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 _TABLE = "ratings.csv"
+_DIGEST = f"{_TABLE}.sha256"
 _BATCH = 1 << 16  # ratings at once
 # The builder's features, and what the table calls them.
 _COLUMNS = {
@@ -69,10 +70,18 @@ def table(name: str, data_dir: Path) -> Path:
       data_dir: where `fetch` has put it.
 
     Raises:
-      InputError: if it is not there.
+      InputError: if it is not there, or not as `fetch` wrote it.
     """
     path = data_dir / name / _TABLE
-    if not path.is_file():
+    if path.is_file():
+        noted, found = _noted_digest(path), digest(path, "sha256")
+        if noted != found:
+            raise expected(
+                f"{name}'s ratings as `data fetch` wrote them at {path}, SHA-256 {noted}",
+                received=f"a table whose SHA-256 is {found}",
+                remedy="Delete it and fetch it again, or give its path as the dataset.",
+            )
+    else:
         raise expected(
             f"{name}'s ratings at {path}",
             received="nothing there",
@@ -118,7 +127,14 @@ def fetch(
             archive = _archive(builder, path.parent, report, patience)
             with _unpacked(archive) as folder:
                 _write(builder, folder, path, VERSIONS[name], report)
+    table(name, place)
     return path.parent
+
+
+def _noted_digest(path: Path) -> str | None:
+    """The SHA-256 that a table had when it was written; None: none was noted."""
+    note = path.with_name(_DIGEST)
+    return note.read_text(encoding="ascii").split()[0] if note.is_file() else None
 
 
 @contextmanager
@@ -199,4 +215,6 @@ def _write(
             received=f"{len(users)} and {ratings}",
             remedy="This version of TensorFlow Datasets reads the archive in another way.",
         )
+    note = f"{digest(part, 'sha256')}  {_TABLE}\n"  # as `sha256sum --check` reads it
+    path.with_name(_DIGEST).write_text(note, encoding="ascii")
     part.replace(path)

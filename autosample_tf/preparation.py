@@ -15,7 +15,7 @@ from autosample_tf.errors import expected
 from autosample_tf.events import SPLITS, Events
 from autosample_tf.filters import core, filtered
 from autosample_tf.interactions import Dataset, Interactions
-from autosample_tf.split_rules import parse_rule
+from autosample_tf.split_rules import Rule, parse_rule
 from autosample_tf.splits import Splits, without_seen
 from autosample_tf.table_options import TableOptions
 
@@ -32,7 +32,9 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
 
     A pair with labels on both sides is a positive, and is counted in the notes. It stays
     among the given negatives too: training masks the positives that it trains on, and to
-    take out those that are held out would tell training which ones they are.
+    take out those that are held out would tell training which ones they are. Of negatives
+    themselves only those in the train split are given, or where pairs are split by time those from
+    before the pairs that are held out; the others are counted in the notes.
 
     Rows that come in splits keep them; pairs that an earlier split has (in the order train,
     valid, test) are dropped from a later one and counted.
@@ -56,13 +58,18 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         rule = parse_rule(options.split_by)
         times = _first_times(events, positive) if rule.needs_times else None
         splits = rule.split(pairs, times, seed=seed)
+        in_training = _before_held_out(events, pairs, times, splits["train"], rule)
     else:
         splits, notes["held_out_pairs_in_train"] = _given_splits(events, positive)
+        in_training = events.splits == SPLITS.index("train")
     num_counted = pairs.num_pairs + negatives.num_pairs + notes.get("held_out_pairs_in_train", 0)
     notes |= {
         "duplicate_pairs": events.num_rows - num_counted,
         "pairs_of_both_labels": int(pairs.contains(negatives.users, negatives.items).sum()),
     }
+    given = _pairs(events, ~positive & in_training)
+    if num_held_out := negatives.num_pairs - given.num_pairs:
+        notes["given_negatives_held_out"] = num_held_out
     if options.min_rating is None and options.label_column is None and events.ratings is not None:
         notes["negative_ratings"] = int(np.sum(events.ratings < 0))
     return Dataset(
@@ -70,7 +77,7 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         **splits,
         user_ids=events.user_ids,
         item_ids=events.item_ids,
-        given=negatives if negatives.num_pairs else None,
+        given=given if given.num_pairs else None,
         notes=notes,
         time_span=_span(events),
     )
@@ -158,6 +165,25 @@ def _given_splits(events: Events, positive: np.ndarray) -> tuple[Splits, int]:
             remedy="Leave the validation file out to have validation carved from train.",
         )
     return splits, lost
+
+
+def _before_held_out(
+    events: Events,
+    pairs: Interactions,
+    times: np.ndarray | None,
+    train: Interactions,
+    rule: Rule,
+) -> np.ndarray:
+    """[num_rows] bool: whether a row is from before the first pair that is held out, its user's
+    where each user's pairs are split by themselves; all are of a rule without times [num_pairs]."""
+    if times is None:
+        return np.ones(events.num_rows, bool)
+    held_out = ~train.contains(pairs.users, pairs.items)
+    ends = np.full(pairs.num_users, np.inf)
+    np.minimum.at(ends, pairs.users[held_out], times[held_out])
+    if rule.fewest is None:
+        ends[:] = ends.min()
+    return events.times < ends[events.users]
 
 
 def _pairs(events: Events, rows: np.ndarray) -> Interactions:

@@ -74,6 +74,7 @@ def recommend(
     k: int = 20,
     exclude: str | os.PathLike[str] | None = None,
     candidates: Ids | None = None,
+    leave_out_test: bool = False,
     source: str | Source | Dataset | None = None,
 ) -> Recommended:
     """Ranks the catalogue for users of a finished run, seen items left out.
@@ -97,6 +98,8 @@ def recommend(
         .parquet file as this function writes; in any other, ids of items that nobody gets,
         one a line.
       candidates: the ids of the items to rank, or a file with one a line; None: all.
+      leave_out_test: whether what users have in the test split is left out too, as what is shown
+        to them needs; metrics of such rankings are none.
       source: the dataset, if it is not where the run found it.
 
     Raises:
@@ -109,7 +112,7 @@ def recommend(
         check_extension(path)  # before anything is loaded
     else:
         stream = output
-    trained = load_run(run_dir, source=source)
+    trained = load_run(run_dir, leave_out_test=leave_out_test, source=source)
     data = trained.data
     check_cutoffs([k], data.num_items)
     places, num_unknown = np.arange(data.num_users), 0
@@ -151,7 +154,7 @@ def _shelf(
         )
         num_unknown += unknown
     elif exclude is not None:
-        excluded, unknown = places_of_ids(exclude, data.item_ids, "item")
+        excluded, unknown = places_of_ids(exclude, data.item_ids, "item", at_least_one=False)
         items = items[~np.isin(items, excluded)]
         num_unknown += unknown
     if not len(items):

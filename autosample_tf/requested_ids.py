@@ -26,22 +26,25 @@ Ids = str | os.PathLike[str] | Iterable[object]
 log = logging.getLogger(__name__)
 
 
-def places_of_ids(asked: Ids, catalogue: np.ndarray, kind: str) -> tuple[np.ndarray, int]:
+def places_of_ids(
+    asked: Ids, catalogue: np.ndarray, kind: str, *, at_least_one: bool = True
+) -> tuple[np.ndarray, int]:
     """The places [n] of ids in a catalogue, and how many ids it does not have.
 
     Args:
       asked: ids, each taken once, in this order; or the path of a file with one a line.
       catalogue: [size] str.
       kind: user or item, for messages.
+      at_least_one: whether there is nothing to be done without any.
 
     Raises:
-      InputError: if the catalogue has none of them, or the file is no text.
+      InputError: if the catalogue has none of them, and one is needed, or the file is no text.
     """
     given = read_ids(Path(asked)) if isinstance(asked, str | os.PathLike) else map(str, asked)
     ids = pc.unique(pa.array(given, pa.string()))
     places = places_in(catalogue, ids)
     strangers = ids.filter(pa.array(places < 0)).to_pylist()
-    if len(strangers) == len(ids):
+    if at_least_one and len(strangers) == len(ids):
         raise expected(
             f"ids of the run's {len(catalogue):,} {kind}s, such as {str(catalogue[0])!r}",
             received=f"{_some(strangers)}, none of which it knows" if strangers else "no id",
@@ -88,7 +91,10 @@ def read_ids(path: Path) -> list[str]:
 
 def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
     """The columns of users and items."""
+    nothing = pa.array([], pa.string())
     try:
+        if not path.stat().st_size:
+            return nothing, nothing
         if path.suffix.lower() == ".jsonl":
             return _read_lines(path)
         if path.suffix.lower() == ".parquet":
@@ -97,7 +103,8 @@ def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
             types = pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(_PAIR, pa.string()), include_columns=list(_PAIR)
             )
-            table = pyarrow.csv.read_csv(path, convert_options=types)
+            within_quotes = pyarrow.csv.ParseOptions(newlines_in_values=True)
+            table = pyarrow.csv.read_csv(path, parse_options=within_quotes, convert_options=types)
         return tuple(table[name].combine_chunks().cast(pa.string()) for name in _PAIR)
     except (pa.ArrowException, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
         raise InputError(
@@ -109,11 +116,11 @@ def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
 def _read_lines(path: Path) -> tuple[pa.Array, pa.Array]:
     users: list[str] = []
     items: list[str] = []
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            items += map(str, row["items"])
-            users += [str(row["user"])] * len(row["items"])
+    with path.open(encoding="utf-8-sig") as file:
+        for row in map(json.loads, filter(str.strip, file)):
+            of_user = row["items"] if "items" in row else [row["item"]]
+            items += map(str, of_user)
+            users += [str(row["user"])] * len(of_user)
     return pa.array(users, pa.string()), pa.array(items, pa.string())
 
 

@@ -162,6 +162,9 @@ def parse_rule(spec: str | None) -> Rule:
         key, _, value = option.partition("=")
         if key not in fields:
             raise unknown(f"option of the split {name}", key, list(fields))
+        if key in options:
+            raise expected(f"each option of the split {name} once", received=f"{key} twice",
+                           remedy="Leave one.")  # fmt: skip
         try:
             options[key] = _CONVERTERS[str(fields[key].type)](value)
         except ValueError:
@@ -170,4 +173,10 @@ def parse_rule(spec: str | None) -> Rule:
                 received=repr(value),
                 remedy=f"Write for example {name}:{key}={fields[key].default}.",
             ) from None
+    if {"fraction", "since"} <= options.keys():
+        raise expected(
+            "since or fraction, which both say where the test begins",
+            received=f"both in {spec!r}",
+            remedy="Leave one.",
+        )
     return RULES[name](**options)

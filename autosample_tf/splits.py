@@ -1,10 +1,11 @@
 """Hold-outs, seeded or by time: which pairs are kept back for validation or test.
 
-Every pair gets a 64-bit key hashed from (seed, user, item), and a user's pairs with the
-smallest keys are held out. There is no generator and so no state: the choice is the same on
-every machine and NumPy version, in whatever order the pairs were read, and one user's
-choice does not depend on the other users. By time, a user's last pairs are held out, and
-the keys part those of one moment; or all pairs are parted at one moment.
+Every pair gets a 64-bit key hashed from (seed, user, item), the last two as places in the
+catalogue, and a user's pairs with the smallest keys are held out. There is no generator and so no
+state: the choice is the same on every machine and NumPy version, in whatever order the pairs were
+read, and one user's choice does not depend on the pairs of others in the same catalogue. By time,
+a user's last pairs are held out, and the keys part those of one moment; or all pairs are parted at
+one moment.
 
 The hash is SplitMix64's output function (Steele, Lea and Flood, "Fast Splittable
 Pseudorandom Number Generators", OOPSLA 2014), applied once per field. We use it as a hash

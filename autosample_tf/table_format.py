@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # by extension
+log = logging.getLogger(__name__)
+_PART = 8 << 20  # bytes
 _LONGEST_LINE = 1 << 20  # characters of a header; pyarrow has as many bytes for a row
 
 
@@ -150,7 +153,31 @@ def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
         raise _malformed(header, str(error)) from None
     if not table.num_rows:
         raise _no_rows(header)
+    if header.quotes:
+        _warn_of_long_quotes(header, table.num_rows)
     return table
+
+
+def _warn_of_long_quotes(header: _Header, num_rows: int) -> None:
+    """Says which rows are of several lines: a quote that is never closed ends at the next one,
+    rows later, and takes all between into one value."""
+    with open_bytes(header.path) as stream:
+        lines = sum(part.count(b"\n") for part in iter(lambda: stream.read(_PART), b""))
+    if lines <= header.last_line + num_rows:
+        return  # else there are such rows, or blank lines
+    ends = [
+        number
+        for number, row in _rows(header.path, header.delimiter, quotes=True)
+        if number > header.last_line and any("\n" in value or "\r" in value for value in row)
+    ]
+    if ends:
+        log.warning(
+            "%d rows of %s are of several lines, within quotes; the first ends in line %d. If a "
+            "quote was not meant to open a value, take it out: it hides the rows up to the next.",
+            len(ends),
+            header.path,
+            ends[0],
+        )
 
 
 def _parse(

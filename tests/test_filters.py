@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from feedback import columns_of, rows_of
 
+from autosample_tf.errors import InputError
 from autosample_tf.filters import core
 from autosample_tf.formats import read_object
 from autosample_tf.instants import format_instant, parse_instant
@@ -135,6 +136,13 @@ def test_a_pair_has_the_time_of_its_first_row() -> None:
 )
 def test_moments_as_people_write_them(text: str | float, seconds: float) -> None:
     assert parse_instant(text, "since") == seconds
+
+
+@pytest.mark.parametrize("text", ["2015", "20150131", 2015])
+def test_a_date_of_digits_alone_is_refused(text: str | int) -> None:
+    """As Unix seconds it would be a moment of 1970, and leave nothing out."""
+    with pytest.raises(InputError, match="Write for example 2020-01-31"):
+        parse_instant(text, "since")
 
 
 def test_moments_are_written_so_that_they_read_back() -> None:

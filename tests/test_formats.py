@@ -307,9 +307,9 @@ class TestTable:
 
     def test_two_columns_that_could_be_meant_are_refused(self, write_table):
         path = write_table("user,item_id,movieId\na,1,2\n")
-        assert "received 2 among the columns user, item_id, movieId. Name it with item_column" in (
-            refusal(path)
-        )
+        assert (
+            "received 2 among the columns user, item_id, movieId. Name it with --item-column"
+        ) in refusal(path)
 
     def test_one_column_for_both_is_refused(self, write_table):
         path = write_table(table_text(ROWS))
@@ -332,6 +332,20 @@ class TestTable:
         text = "user,item,text\n" + "".join(f'u,{item},"{"x" * 50}\n"\n' for item in range(50_000))
         dataset = read(write_table(text))
         assert dataset.train.num_pairs + dataset.test.num_pairs == 50_000
+
+    def test_rows_hidden_by_a_quote_are_told(self, write_table, caplog):
+        """An opening quote that is none, whose text another one ends four rows later."""
+        titles = ["x", '"Heroes', "y", "z", '"Weird Al" Yankovic', "w"]
+        rows = [f"u{at},{at},{title}" for at, title in enumerate(titles)]
+        rows += [f"v,{at},x" for at in range(9)]
+        path = write_table("\n".join(["user,item,title", *rows]) + "\n")
+        read(path)
+        assert f"1 rows of {path} are of several lines" in caplog.text
+        assert "the first ends in line 6" in caplog.text
+
+    def test_blank_lines_are_no_rows_of_several(self, write_table, caplog):
+        read(write_table(table_text(ROWS).replace("\n", "\n\n")))
+        assert not caplog.text
 
     @pytest.mark.parametrize(
         ("row", "received"),
@@ -441,6 +455,38 @@ class TestLabels:
         assert dataset.counts()["pairs_of_both_labels"] == 10
         assert "duplicate_pairs" not in dataset.counts()
 
+    def test_those_of_a_test_file_are_not_given(self, tmp_path):
+        """Training would know what is turned down in the time that is tested on."""
+        head, shown = ("user", "item", "label"), [("ann", "1", "1"), ("ann", "2", "0")]
+        (tmp_path / "train.csv").write_text(table_text(shown, head))
+        later = [("ann", "3", "1"), ("ann", "4", "0"), ("ann", "2", "0")]
+        (tmp_path / "test.csv").write_text(table_text(later, head))
+        dataset = read(tmp_path, label_column="label")
+        assert pairs_of(dataset, "given") == {("ann", "2")}
+        assert dataset.notes["given_negatives_held_out"] == 1
+
+    @pytest.mark.parametrize(
+        ("rule", "given"),
+        [
+            # Ann's first pair that is held out is of moment 6, Bob's of 16; all of them's of 14.
+            ("leave-last", {("ann", "n1"), ("bob", "n2"), ("bob", "n15")}),
+            ("time:since=14,valid=0.1", {("ann", "n1"), ("ann", "n7"), ("bob", "n2")}),
+            (
+                "random",
+                {*(("ann", f"n{m}") for m in (1, 7)), *(("bob", f"n{m}") for m in (2, 15, 19))},
+            ),
+        ],
+    )
+    def test_those_after_a_held_out_pair_are_not_given(self, write_table, rule, given):
+        liked = [("ann", m) for m in (2, 3, 4, 6, 8)] + [("bob", m) for m in (10, 12, 14, 16, 18)]
+        rows = [(user, f"p{m}", "1", str(m)) for user, m in liked]
+        shown = [("ann", 1), ("ann", 7), ("bob", 2), ("bob", 15), ("bob", 19)]
+        rows += [(user, f"n{m}", "0", str(m)) for user, m in shown]
+        path = write_table(table_text(rows, ("user", "item", "label", "time")))
+        dataset = read(path, label_column="label", time_column="time", split_by=rule)
+        assert pairs_of(dataset, "given") == given
+        assert dataset.notes.get("given_negatives_held_out", 0) == 5 - len(given)
+
     def test_duplicates_are_merged_and_counted_on_either_side(self, write_table):
         rows = [*RATED, *RATED[:2], RATED[3]]
         dataset = read(write_table(table_text(rows, HEAD)), label_column="rating", positive_from=4)
@@ -470,7 +516,7 @@ class TestLabels:
         path = write_table(table_text(RATED, HEAD))
         assert (
             f"one column named 'stars' in {path}; received none among the columns user, item, "
-            "rating. Name it with label_column" in refusal(path, label_column="stars")
+            "rating. Name it with --label-column" in refusal(path, label_column="stars")
         )
 
     @pytest.mark.parametrize("kind", ["user", "item"])

@@ -68,7 +68,7 @@ def test_a_version_is_fetched_and_read_as_a_table(publish, server: Server, tmp_p
     publish(RATINGS)
     told = []
     folder = fetch("movielens-100k", tmp_path, report=lambda *progress: told.append(progress))
-    assert sorted(os.listdir(folder)) == ["ml-100k.zip", "ratings.csv"]
+    assert sorted(os.listdir(folder)) == ["ml-100k.zip", "ratings.csv", "ratings.csv.sha256"]
     assert [told[0][0], told[-1][0]] == ["ml-100k.zip", "ratings.csv"]
     dataset = load("movielens-100k", data_dir=tmp_path)
     assert dataset.name == "movielens-100k"
@@ -94,6 +94,18 @@ def test_a_version_that_is_there_is_not_fetched_again(
     asked = len(server.asked)
     fetch("movielens-100k", tmp_path)
     assert len(server.asked) == asked
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_another_table_is_refused(publish, tmp_path: Path, noted: bool) -> None:
+    publish(RATINGS)
+    table = fetch("movielens-100k", tmp_path) / "ratings.csv"
+    table.write_text("user_id,item_id,rating,timestamp\n1,1,1,1\n")
+    if not noted:
+        table.with_name("ratings.csv.sha256").unlink()
+    for ask in (fetch, lambda name, place: load(name, data_dir=place)):
+        with pytest.raises(InputError, match="Delete it and fetch it again"):
+            ask("movielens-100k", tmp_path)
 
 
 def test_an_archive_put_there_by_hand_is_taken(publish, server: Server, tmp_path: Path) -> None:

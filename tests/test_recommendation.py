@@ -327,6 +327,42 @@ class TestCandidatesAndExclusions:
         keeps = lambda user, item: item in chosen and (user, item) not in pairs  # noqa: E731
         self.same(done.lines, self.by_hand(peculiar_run, keeps, 3))
 
+    def test_test_pairs_left_out_on_demand(self, peculiar_run, tmp_path):
+        """And in an export, which is compared with the run's ranking."""
+        run = load_run(peculiar_run)
+        data = run.data
+        done = recommend(peculiar_run, k=data.num_items, leave_out_test=True)
+        for user, line in enumerate(done.lines):
+            known = np.union1d(run.seen.row(user), data.test.row(user))
+            assert set(line["items"]) == set(np.delete(data.item_ids, known))
+        plain = recommend(peculiar_run, k=data.num_items)
+        assert plain.items - done.items == data.test.num_pairs
+        autosample_tf.export(peculiar_run, output=tmp_path, k=5, leave_out_test=True)
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("items.txt", ""),
+            ("items.txt", "new\n"),
+            ("pairs.csv", ""),
+            ("pairs.csv", "user,item\n"),
+            ("pairs.jsonl", ""),
+        ],
+    )
+    def test_nothing_known_is_excluded(self, name, text, peculiar_run, tmp_path):
+        """As a nightly job may find: it is no fault."""
+        (tmp_path / name).write_text(text)
+        done = recommend(peculiar_run, k=5, exclude=tmp_path / name)
+        assert done.lines == recommend(peculiar_run, k=5).lines
+
+    def test_a_line_of_json_may_hold_one_pair(self, peculiar_run, files):
+        folder, pairs = files
+        lines = [json.dumps({"user": user, "item": item}) for user, item in sorted(pairs)]
+        (folder / "pairs.jsonl").write_text("\ufeff" + "\n".join([*lines, "", ""]), "utf-8")
+        done = recommend(peculiar_run, k=5, exclude=folder / "pairs.jsonl")
+        expected = recommend(peculiar_run, k=5, exclude=folder / "pairs.csv")
+        assert done.lines == expected.lines
+
     @pytest.mark.parametrize("name", ["first.jsonl", "first.csv", "first.parquet"])
     def test_what_was_recommended_can_be_excluded(self, name, peculiar_run, tmp_path):
         recommend(peculiar_run, output=tmp_path / name, k=3)
@@ -338,7 +374,7 @@ class TestCandidatesAndExclusions:
         ("name", "text"),
         [
             ("pairs.csv", b"user,thing\n1,2\n"),
-            ("pairs.csv", b""),
+            ("pairs.csv", b"\n"),
             ("pairs.jsonl", b'{"user": "1"}\n'),
             ("pairs.jsonl", b"user item\n"),
             ("pairs.jsonl", b"\xff\xfe"),
