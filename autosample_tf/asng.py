@@ -166,8 +166,8 @@ class LearnByComparing(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         one, other = self._drawn
-        if one == other:
-            return  # the only one left: it trains on
+        if one == other or (batch + 1) % self.length:
+            return  # the only one left trains on; an epoch's last, shorter stretch tells nothing
         if self._first is None:
             self._first = self._measure(), self.model.state()
             self.model.go_back_to(self._before)

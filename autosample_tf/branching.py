@@ -44,7 +44,7 @@ from autosample_tf.fitting import (
     stage_seed,
 )
 from autosample_tf.results import SearchResult, took
-from autosample_tf.runs import History, folder_name
+from autosample_tf.runs import History, folder_name, leave_history
 from autosample_tf.samplers import Feedback, build_samplers
 
 Found = dict[str, float]
@@ -185,9 +185,6 @@ class _Tree:
     def __init__(self, job: Job):
         settings, data = job.settings, job.data
         self._job, self._folder = job, job.run.search
-        self._untimed = dataclasses.replace(
-            job, settings=dataclasses.replace(settings, time_samplers=False)
-        )
         self.model = build(settings, data.train)
         self._optimizer = make_optimizer(settings)
         self._optimizer.build(self.model.trainable_variables)
@@ -227,7 +224,8 @@ class _Tree:
     def hand_on(self, number: int, best: str) -> None:
         """Keeps that state, and of the round no other; adds its epochs to the history."""
         folder = self._branch_folder(number, best)
-        if latest := tf.train.latest_checkpoint(str(folder)):
+        latest = tf.train.latest_checkpoint(str(folder))
+        if latest and not self._is_there(self._state(number)):
             read_back_up(self.model, self._optimizer, Path(latest))
             write_parameters(self.model, self._state(number), self._optimizer)
         own = History(folder / "history.csv")
@@ -236,9 +234,8 @@ class _Tree:
         history.load(own.rows[0]["epoch"] - 1)
         for row in own.rows:
             history.append(row)
-        for path in self._folder.glob(f"branches/{number}-*/*"):
-            if path.name != "history.csv":  # a checkpoint
-                path.unlink()
+        for branch in self._folder.glob(f"branches/{number}-*"):
+            leave_history(branch)
 
     def keep(self, number: int) -> None:
         """Writes the state that a round left, 0 being the warm-up, as retraining reads it."""
@@ -255,10 +252,10 @@ class _Tree:
         self._go_back_to(number - 1)
         seed = stage_seed(self._job.settings, "branch", number)
         return fit(
-            self._untimed,
+            self._job,
             autosample,
             self._job.data.train,
-            Stretch(f"branch {number} {name}", folder, seed, last, first, evaluate_from=last),
+            Stretch(f"branch {number} {name}", folder, seed, last, first, last, timed=False),
             evaluator=self._evaluator,
         )
 
@@ -279,9 +276,9 @@ class _Tree:
                 held_out=self._held_out,
                 optimizer=self._optimizer,
             )
-            self._branches[name] = made, [v.numpy() for v in made.of_samplers()]
+            self._branches[name] = made, [v.numpy() for v in _own_variables(made)]
         autosample, values = self._branches[name]
-        for variable, value in zip(autosample.of_samplers(), values, strict=True):
+        for variable, value in zip(_own_variables(autosample), values, strict=True):
             variable.assign(value)
         return autosample
 
@@ -299,3 +296,8 @@ class _Tree:
 
     def _branch_folder(self, number: int, name: str) -> Path:
         return self._folder / "branches" / f"{number}-{folder_name(name)}"
+
+
+def _own_variables(autosample: AutoSample) -> list[tf.Variable]:
+    """The samplers', and those of the optimizer of theirs."""
+    return [*autosample.of_samplers(), *autosample.sampler_optimizer.variables]

@@ -2,8 +2,9 @@
 
 Everybody gets the same data, model, seeds and budget: as many epochs as a search and its
 retraining may take together, as many decays of the learning rate, and an end when validation NDCG
-has not risen for `patience` epochs. That is fair to exhaustive search, whose every run may last as
-long as all of ours. Each run is a run folder like any other, so what was compared can be
+has not risen for `patience` epochs. That is fair to exhaustive search, whose every model may be
+trained for as long as the one that ours ends with; epochs of mixtures that lose a trial count in
+our cost. Each run is a run folder like any other, so what was compared can be
 recommended from, exported, and gone on with where it stopped.
 """
 
@@ -118,7 +119,7 @@ def compare(
 
 
 def most_epochs(settings: Settings) -> int:
-    """What everybody may take: the epochs of a search and its retraining together."""
+    """What a model may be trained for: the epochs of a search and its retraining together."""
     return settings.search_epochs + settings.retrain_epochs
 
 
@@ -161,9 +162,10 @@ def summary(
     Returns:
       `contestants`: for each its `valid` and `test` metrics (mean, standard_error, count,
       users pooled over seeds), `seconds` and `epochs` (means over seeds), and, of all but
-      AutoSample, `against`: its paired difference `autosample - it` in the test metric with
-      its standard error, and the adjusted p. `choices`: the same of the best candidate in
-      hindsight, of the one that validation picks seed by seed, and of the uniform mixture.
+      AutoSample, `against`: its paired difference `autosample - it` in the test metric with its
+      standard error, users pooled over seeds, and the adjusted p of a t-test over users.
+      `choices`: the same of the best candidate in hindsight, of the one that validation picks
+      seed by seed, and of the uniform mixture.
       `cost`: AutoSample's seconds, those of all candidates, and their ratio.
     """
     by_name = _grouped(outcomes)
@@ -270,7 +272,15 @@ def _pooled(runs: Iterable[Outcome], split: str, metric: str) -> np.ndarray:
 
 
 def _p_value(ours: Sequence[Outcome], theirs: Sequence[Outcome], metric: str) -> float:
-    return paired_p_value(_pooled(ours, "test", metric), _pooled(theirs, "test", metric))
+    return paired_p_value(_by_user(ours, metric), _by_user(theirs, metric))
+
+
+def _by_user(runs: Sequence[Outcome], metric: str) -> np.ndarray:
+    """Each user's mean over the seeds on test: one user's values of several are no more
+    independent than the seeds make them."""
+    users = np.concatenate([run.per_user["test"]["users"] for run in runs])
+    _, places = np.unique(users, return_inverse=True)
+    return np.bincount(places, _pooled(runs, "test", metric)) / np.bincount(places)
 
 
 def _difference(

@@ -18,13 +18,13 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines = [
         f"# {found['model']} on {found['dataset']}",
         "",
-        f"Seeds {', '.join(map(str, found['seeds']))}. Everybody trains for at most "
-        f"{found['most_epochs']} epochs in all, and until validation {metric} has not risen for "
+        f"Seeds {', '.join(map(str, found['seeds']))}. Every model is trained for at most "
+        f"{found['most_epochs']} epochs, and until validation {metric} has not risen for "
         f"{found['patience']}; before that it may go back to its best epoch, and on at a fifth of "
         f"the learning rate, {found['rate_decays']} x. ± is a standard error, users pooled over "
-        f"seeds; seconds and epochs are a seed's. `autosample - it` is the paired difference in "
-        f"test {metric}, and p of its t-test, adjusted by Benjamini and Hochberg for all that are "
-        "told here.",
+        f"seeds; seconds and epochs are a seed's, those of mixtures that lost a trial among them. "
+        f"`autosample - it` is the paired difference in test {metric}, and p of its t-test over "
+        "users, adjusted by Benjamini and Hochberg for all that are told here.",
         "",
         f"| {' | '.join(heads)} |",
         f"| --- {'| --: ' * (len(heads) - 1)}|",

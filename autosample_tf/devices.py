@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from typing import Any
 
 from autosample_tf.errors import expected
 
@@ -39,6 +41,21 @@ def use_device(name: str) -> None:
             received="a process in which it has",
             remedy="Start another one.",
         ) from error
+
+
+def in_use() -> dict[str, Any]:
+    """What is computed on, as `config.json` has it: devices, and TensorFlow's threads within an
+    operation and for operations side by side, where 0 is its own choice."""
+    import tensorflow as tf
+
+    threads = tf.config.threading
+    return {
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "intra_op_threads": threads.get_intra_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)),
+        "inter_op_threads": threads.get_inter_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTEROP_THREADS", 0)),
+    }
 
 
 def _gpu(name: str, place: int) -> object:

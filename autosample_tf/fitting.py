@@ -30,7 +30,7 @@ from autosample_tf.models import Recommender, build_model
 from autosample_tf.optimizers import FusedAdam, RowSparseAdam
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.refusal import named_refusals
-from autosample_tf.runs import History, Run
+from autosample_tf.runs import History, Run, folder_name
 from autosample_tf.samplers import Feedback
 from autosample_tf.settings import Settings
 from autosample_tf.sharded import StreamedPairs
@@ -77,6 +77,7 @@ class Stretch:
       last_epoch: the most it may come to.
       first_epoch: how many epochs the model has been trained before it.
       evaluate_from: the first epoch that is evaluated.
+      timed: whether it is told what each sampler costs, if the settings ask for it.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Stretch:
     last_epoch: int
     first_epoch: int = 0
     evaluate_from: int = 0
+    timed: bool = True
 
 
 def fit(
@@ -115,16 +117,17 @@ def fit(
     done = max(back_up.restore(), stretch.first_epoch)
     history.load(done)
     stopped = [choice.replay(history.rows) for choice in choices if hasattr(choice, "replay")]
+    timed = settings.time_samplers and stretch.timed
     if done < stretch.last_epoch and not any(stopped):
         callbacks = [
             StopOnDivergence(),
             *([learner] if learner else []),
-            *([TimeSamplers(_timed_batch(pairs, settings))] if settings.time_samplers else []),
+            *([TimeSamplers(_timed_batch(pairs, settings))] if timed else []),
             RefreshSamplers(),
             ReportHealth(),
             EvaluateEpoch(evaluator, stretch.evaluate_from),
             *choices,
-            Record(history, job.run.tensorboard / stretch.name),
+            Record(history, job.run.tensorboard / folder_name(stretch.name)),
             back_up,
             *([job.reporter(stretch.name, stretch.last_epoch)] if job.reporter else []),
         ]

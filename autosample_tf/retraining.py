@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from autosample_tf.results import SearchResult, took
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
 from autosample_tf.trial import Start, after_trial
+
+log = logging.getLogger(__name__)
 
 
 def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]:
@@ -65,7 +68,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
                 "epochs": len(chosen.rows),
                 "best_epoch": best.best_epoch,
                 "epochs_by_rate": best.epochs_by_rate,
-                "refit": settings.refit,
+                "refit": settings.refit and best.best_epoch > 0,
                 **took(chosen.rows),
             },
         },
@@ -91,6 +94,8 @@ def _refit(
             evaluator=None,
             choices=[tf.keras.callbacks.LearningRateScheduler(lambda epoch: rate[epoch])],
         )
+    else:
+        log.warning("no epoch of retraining was better than the search's: there is none to refit")
     return model
 
 

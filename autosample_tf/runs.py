@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -81,6 +82,12 @@ class Run:
           InputError: if the run did not get that far.
         """
         if not (self.path / "metrics.json").is_file():
+            if (runs := self.path / "runs").is_dir():
+                raise expected(
+                    f"a run in {self.path}",
+                    received="a comparison of several",
+                    remedy=f"Pass the folder of one of them, in {runs}.",
+                )
             raise expected(
                 f"a finished run in {self.path}",
                 received="one without metrics.json",
@@ -145,10 +152,12 @@ class Run:
                     received=self.path,
                     remedy="Choose another --run-dir, or go on with --resume.",
                 )
-            self.write_json("config.json", {**config, "environment": environment()})
+            here = {**environment(), **config.get("environment", {})}
+            self.write_json("config.json", {**config, "environment": here})
             return
         before = Run.existing(self.path).config()
-        changed = list(_differences(before, {**config, "environment": before["environment"]}))
+        here = {"environment": before["environment"]}  # which may be another
+        changed = list(_differences(before, {**config, **here}))
         if changed:
             raise InputError(
                 f"Expected the settings that the run in {self.path} began with; received "
@@ -221,6 +230,16 @@ def weights_of(row: Mapping[str, Any]) -> dict[str, float]:
         for name, value in row.items()
         if name.startswith("weight/") and value is not None
     }
+
+
+def leave_history(folder: Path) -> None:
+    """Removes what a stretch of training left but its history: checkpoints, and the folder that
+    TensorFlow writes one in, which stays where that was interrupted."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "history.csv":
+            path.unlink()
 
 
 def folder_name(name: str) -> str:

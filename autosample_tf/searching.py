@@ -76,7 +76,7 @@ def _search(job: Job) -> SearchResult:
     return SearchResult(
         epochs=len(rows),
         best_epoch=best.best_epoch,
-        weights=autosample.weights_by_spec(),
+        weights={spec: w for spec, w in autosample.weights_by_spec().items() if w > 0},
         dropped=_dropped(rows),
         rewind_epoch=settings.rewind_epoch,
         leaders=_leaders(rows, len(autosample.specs)),

@@ -71,7 +71,7 @@ class Settings:
       drop_threshold: a sampler is dropped when its weight is under this share of an equal
         weight; in [0, 1), 0 drops none. Higher drops earlier, cheaper and less surely.
       drop_warmup: epochs before the first drop; under `validation` the weights stay equal
-        for as long, while their evidence is gathered.
+        for as long, while their evidence is gathered, but for the search's last epoch.
       branch_epochs: of each branch in the first round, under `branches`; twice as many in
         each further one. At least 1: more tell more surely who is best, and cost more.
       users_per_pool: rows of a batch that share their candidates, at least 1: more make a
@@ -150,6 +150,10 @@ class Settings:
     jit: bool = False
 
     def __post_init__(self) -> None:
+        for name, one in (("samplers", str), ("top_k", int)):
+            given = getattr(self, name)
+            several = (given,) if isinstance(given, one) else tuple(given)
+            object.__setattr__(self, name, several)  # frozen, but not yet handed out
         for kind, value, known in (
             ("model", self.model, MODEL_NAMES),
             ("loss", self.loss.partition(":")[0], LOSSES),
@@ -181,6 +185,12 @@ class Settings:
         _check("drop_threshold", self.drop_threshold, "in [0, 1)", lambda x: 0 <= x < 1)
         _check("valid_fraction", self.valid_fraction, "in (0, 1)", lambda x: 0 < x < 1)
         _check("top_k", self.top_k, "cutoffs of at least 1", lambda x: x and min(x) >= 1)
+        if self.refit and not self.retrain_epochs:
+            raise expected(
+                "--retrain-epochs of at least 1 beside --refit, which trains for the best so many",
+                received=0,
+                remedy="Raise it, or leave --refit out.",
+            )
         if self.select_on_test and self.refit:
             raise expected(
                 "--select-on-test without --refit: no validation pairs are left to refit on",
@@ -207,8 +217,11 @@ class Settings:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
             chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_FOR_A_TRIAL else 0
+        if self.objective == "validation":  # else a short search would learn nothing
+            chosen["drop_warmup"] = min(self.drop_warmup, self.search_epochs - 1)
         if self.rewind_epoch is None:
-            chosen["rewind_epoch"] = max(1, min(self.drop_warmup, self.search_epochs))
+            warmup = chosen.get("drop_warmup", self.drop_warmup)
+            chosen["rewind_epoch"] = max(1, min(warmup, self.search_epochs))
         return dataclasses.replace(self, **chosen)
 
     def to_dict(self) -> dict[str, Any]:

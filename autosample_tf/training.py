@@ -6,13 +6,15 @@ The front door of the package; the work is in `searching` and `retraining`.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autosample_tf.callbacks import read_parameters
-from autosample_tf.catalog import load
+from autosample_tf.catalog import KNOWN, load
+from autosample_tf.devices import in_use
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.fitting import (
@@ -51,8 +53,14 @@ class Source(TableOptions):
     dataset: str
     data_dir: str | None = None
 
-    def load(self, seed: int) -> Dataset:
-        return load(**dataclasses.asdict(self), seed=seed)
+    def load(self, seed: int, *, warns: bool = True) -> Dataset:
+        return load(**dataclasses.asdict(self), seed=seed, warns=warns)
+
+    def from_anywhere(self) -> dict[str, Any]:
+        """Its attributes by name, places as they are found from any folder."""
+        dataset = self.dataset if self.dataset in KNOWN else os.path.abspath(self.dataset)
+        data_dir = None if self.data_dir is None else os.path.abspath(self.data_dir)
+        return {**dataclasses.asdict(self), "dataset": dataset, "data_dir": data_dir}
 
 
 def search(
@@ -80,7 +88,7 @@ def search(
       InputError: for data or settings that cannot be used.
     """
     settings = settings or Settings()
-    data = load_data(source, settings, settings.seed)
+    data = load_data(source, settings, settings.seed, warns=not resume)
     settings = settings.resolved(data.train.num_pairs)
     check_cutoffs(settings.top_k, data.num_items)
     _check_parts(settings.samplers, data, settings)
@@ -123,7 +131,7 @@ def retrain(
     settings = _changed_settings(origin, changes or {})
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
-    data = load_data(source, settings, split_seed)
+    data = load_data(source, settings, split_seed, warns=False)
     mixtures = mixtures_to_try(settings, result).values()
     specs = dict.fromkeys(spec for weights in mixtures for spec in weights)
     _check_parts(specs, data, settings)  # before the checksums, which name no remedy
@@ -139,15 +147,28 @@ def retrain(
 
 
 def evaluate(
-    run_dir: str | Path, *, split: str = "test", source: str | Source | Dataset | None = None
+    run_dir: str | Path,
+    *,
+    split: str = "test",
+    top_k: Sequence[int] | None = None,
+    source: str | Source | Dataset | None = None,
 ) -> dict[str, float]:
     """The metrics of a run's model on `valid` or `test`, recomputed.
 
-    Under `select_on_test` the two are the same: validation is the test pairs.
+    Args:
+      run_dir: the run's folder.
+      split: of the held-out pairs; a run with `select_on_test` has none but test.
+      top_k: cutoffs; None: the run's.
+      source: the dataset, if it is not where the run found it.
+
+    Raises:
+      InputError: if the run is not finished, its data changed, or it was trained on the split.
     """
     _, settings, data, model = _opened(run_dir, source)
     pairs, seen = held_out(data, settings, split)
-    return Evaluator(model, pairs, seen, settings.top_k, learned_from(data, settings)).mean()
+    cutoffs = settings.top_k if top_k is None else tuple(top_k)
+    check_cutoffs(cutoffs, data.num_items)
+    return Evaluator(model, pairs, seen, cutoffs, learned_from(data, settings)).mean()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,7 +181,8 @@ class TrainedRun:
       data: its dataset, with the validation split if it chose on one.
       model: the model with the final parameters.
       learned: the pairs that it was trained on.
-      seen: train and validation pairs, which recommendations leave out.
+      seen: train and validation pairs, if asked for test pairs too: recommendations leave them
+        out.
     """
 
     run: Run
@@ -171,15 +193,27 @@ class TrainedRun:
     seen: Interactions
 
 
-def load_run(run_dir: str | Path, *, source: str | Source | Dataset | None = None) -> TrainedRun:
+def load_run(
+    run_dir: str | Path,
+    *,
+    leave_out_test: bool = False,
+    source: str | Source | Dataset | None = None,
+) -> TrainedRun:
     """Reads a finished run: settings, data and the model's final parameters.
+
+    Args:
+      run_dir: the run's folder.
+      leave_out_test: whether the test pairs are seen too, which the run itself does not know.
+      source: the dataset, if it is not where the run found it.
 
     Raises:
       InputError: if the run is not finished, or its data changed.
     """
     run, settings, data, model = _opened(run_dir, source)
-    learned, seen = learned_from(data, settings), seen_by_users(data, settings)
-    return TrainedRun(run, settings, data, model, learned.in_memory(), seen.in_memory())
+    learned, seen = learned_from(data, settings), seen_by_users(data, settings).in_memory()
+    if leave_out_test:
+        seen = seen.union(data.test.in_memory())
+    return TrainedRun(run, settings, data, model, learned.in_memory(), seen)
 
 
 def _opened(
@@ -189,7 +223,8 @@ def _opened(
     run = Run.existing(run_dir)
     run.metrics()
     settings = _stored_settings(run)
-    data = load_data(source or _source_of(run), settings, run.config()["split_seed"])
+    split_seed = run.config()["split_seed"]
+    data = load_data(source or _source_of(run), settings, split_seed, warns=False)
     _check_same_data(run, data)
     model = build(settings, learned_from(data, settings))
     read_parameters(model, run.retrain / "parameters")
@@ -206,6 +241,12 @@ def held_out(data: Dataset, settings: Settings, split: str) -> tuple[Pairs, Pair
         raise expected("the split valid or test", received=split, remedy="Name one of them.")
     if split == "test":
         return data.test, seen_in_test(data, settings)
+    if settings.select_on_test:
+        raise expected(
+            "the split test",
+            received="valid, of a run with --select-on-test",
+            remedy="It has no other than the test pairs, which it chose on.",
+        )
     if settings.refit:
         raise expected(
             "a split that the model was not trained on",
@@ -219,10 +260,12 @@ def _as_source(source: str | Source | Dataset) -> Source | Dataset:
     return Source(source) if isinstance(source, str) else source
 
 
-def load_data(source: str | Source | Dataset, settings: Settings, split_seed: int) -> Dataset:
-    """The dataset with the validation split that the settings choose on."""
+def load_data(
+    source: str | Source | Dataset, settings: Settings, split_seed: int, *, warns: bool = True
+) -> Dataset:
+    """The dataset with the validation split that the settings choose on; `warns` as of `load`."""
     source = _as_source(source)
-    data = source.load(split_seed) if isinstance(source, Source) else source
+    data = source.load(split_seed, warns=warns) if isinstance(source, Source) else source
     if settings.select_on_test:
         return data
     return with_validation(data, settings.valid_fraction, seed=split_seed)
@@ -239,7 +282,8 @@ def described(
     source = _as_source(source)
     return {
         "command": command,
-        "source": dataclasses.asdict(source) if isinstance(source, Source) else None,
+        "source": source.from_anywhere() if isinstance(source, Source) else None,
+        "environment": in_use(),  # beside the versions and the machine
         "dataset": {"name": data.name, "counts": data.counts(), "sha256": data.checksum()},
         "split_seed": split_seed,
         "settings": settings.to_dict(),
@@ -252,9 +296,17 @@ def _source_of(run: Run) -> Source:
         raise expected(
             f"the dataset that the run in {run.path} was given from Python",
             received="none",
-            remedy="Pass it as source=… again.",
+            remedy="Write it to a file and name that with --dataset (source=… in Python).",
         )
-    return Source(**stored)
+    source = Source(**stored)
+    is_path = source.dataset not in KNOWN and not glob.has_magic(source.dataset)
+    if is_path and not os.path.exists(source.dataset):
+        raise expected(
+            f"the data of the run in {run.path} at {source.dataset}",
+            received="nothing there",
+            remedy="Name where it is now with --dataset (source=… in Python).",
+        )
+    return source
 
 
 def _stored_settings(run: Run) -> Settings:
@@ -264,7 +316,7 @@ def _stored_settings(run: Run) -> Settings:
 def _check_parts(specs: Iterable[str], data: Dataset, settings: Settings) -> None:
     """Refuses a model that cannot be built of the data, and samplers that are unknown, lack what
     they draw from, or do not go with the loss, before a run begins."""
-    check_model(settings.model, data.train)
+    check_model(settings.model, data.train, dim=settings.dim, layers=settings.layers)
     samplers = build_samplers(specs)
     for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from autosample_tf.fitting import (
 from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.results import SearchResult, took
-from autosample_tf.runs import Run, folder_name
+from autosample_tf.runs import Run, folder_name, leave_history
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import TRYING_OBJECTIVES, Settings
 
@@ -56,7 +58,14 @@ def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[
     specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
     alone = {spec: {spec: 1.0} for spec in result.leaders}
     others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), **alone}
-    return {SEARCHED: searched, **{k: other for k, other in others.items() if other != searched}}
+    return {SEARCHED: searched, **{k: o for k, o in others.items() if not _alike(o, searched)}}
+
+
+def _alike(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two mixtures are the same but for rounding."""
+    return one.keys() == other.keys() and all(
+        math.isclose(weight, other[spec], rel_tol=1e-5) for spec, weight in one.items()
+    )
 
 
 def under(best: str) -> str:
@@ -149,8 +158,11 @@ class Contender:
         self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
         self.rows: list[dict[str, Any]] = []
 
-    def fit(self, name: str, folder: Path, last_epoch: int) -> KeepBest:
-        """Trains up to an epoch from wherever the folder stands; what was kept as the best."""
+    def fit(self, name: str, folder: Path, last_epoch: int, *, timed: bool = True) -> KeepBest:
+        """Trains up to an epoch from wherever the folder stands; what was kept as the best.
+
+        `timed` as in `Stretch`.
+        """
         job, settings = self._job, self._job.settings
         decays = settings.rate_decays
         best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
@@ -159,7 +171,7 @@ class Contender:
             job,
             self._autosample,
             job.data.train,
-            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch),
+            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch, timed=timed),
             evaluator=self.evaluator,
             choices=[best],
         )
@@ -178,11 +190,12 @@ def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
     del verdict["schema_version"]
     best = verdict["best"]
     _hand_on(run, best)
-    if searched is None:
-        return Contender(start, mixtures[best]), verdict
-    if best != SEARCHED:
-        return Contender(start, mixtures[best], searched.begins_at), verdict
-    return searched, verdict
+    if searched is not None and best == SEARCHED:
+        return searched, verdict
+    begins_at = searched.begins_at if searched else None
+    searched = None  # so that one is in memory
+    gc.collect()
+    return Contender(start, mixtures[best], begins_at), verdict
 
 
 def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
@@ -201,7 +214,7 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
     def tried(name: str) -> Contender:
         nonlocal begins_at
         contender = Contender(start, mixtures[name], begins_at)
-        contender.fit(f"trial {name}", _folder(job.run, name), epochs)
+        contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
         rows[name], begins_at = contender.rows, contender.begins_at
         return contender
 
@@ -221,12 +234,11 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
 def _hand_on(run: Run, best: str) -> None:
     """Makes the best one's folder the retraining's; of the others only their histories stay."""
     if (folder := _folder(run, best)).is_dir():
-        for path in folder.iterdir():
+        for path in filter(Path.is_file, folder.iterdir()):
             path.replace(run.retrain / path.name)
-        folder.rmdir()
-    for path in (run.retrain / "trial").glob("*/*"):
-        if path.name != "history.csv":
-            path.unlink()
+        shutil.rmtree(folder)
+    for left in (run.retrain / "trial").iterdir():
+        leave_history(left)
 
 
 def _folder(run: Run, name: str) -> Path:

@@ -155,6 +155,22 @@ class TestLearnByComparing:
             atol=1e-7,
         )  # fmt: skip
 
+    def test_a_shorter_last_stretch_is_not_compared(self) -> None:
+        """Of 7 steps in stretches of 2: the second of the last two would be judged after one."""
+        autosample = build("mf", ["rns", "dns:pool=8"])
+        autosample.compile(sgd(), steps_per_execution=2)
+        steps = []
+
+        def measure() -> float:
+            steps.append(int(autosample.optimizer.iterations))
+            return 0.1
+
+        learner = LearnByComparing(autosample, measure, length=2, seed=0)
+        batches = training_batches(toy_train(), BATCH, seed=0, replayed=2)
+        autosample.fit(batches, steps_per_epoch=7, callbacks=[learner], verbose=0)
+        assert steps == [2, 2, 4]  # after the first pair the second one's state, as good, goes on
+        assert autosample.optimizer.iterations == 4
+
     def test_the_only_one_left_trains_on_in_every_step(self) -> None:
         autosample = build("mf", ["rns", "dns:pool=8"])
         autosample.drop(["rns"])

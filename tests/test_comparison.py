@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from small_runs import LEAST, fingerprints, without_seconds, write_small_data
 
 from autosample_tf.comparison import (
@@ -153,7 +154,8 @@ def test_what_a_variant_leaves_open_is_its_own(
 
 def outcome(name: str, seed: int, valid: list[float], test: list[float], seconds: float) -> Outcome:
     def of(values: list[float]) -> dict[str, np.ndarray]:
-        return {"ndcg@20": np.array(values), "recall@20": np.array(values) / 2}
+        users = np.arange(len(values))
+        return {"users": users, "ndcg@20": np.array(values), "recall@20": np.array(values) / 2}
 
     return Outcome(name, seed, 10, seconds, {name: 1.0}, {"valid": of(valid), "test": of(test)})
 
@@ -164,7 +166,7 @@ def test_the_summary_by_hand() -> None:
         outcome("a", 0, [0.4, 0.4], [0.1, 0.2], 10.0),
         outcome("a", 1, [0.1, 0.1], [0.2, 0.1], 10.0),
         outcome("b", 0, [0.3, 0.3], [0.4, 0.2], 30.0),
-        outcome("b", 1, [0.3, 0.3], [0.3, 0.3], 30.0),
+        outcome("b", 1, [0.3, 0.3], [0.3, 0.2], 30.0),
         outcome(UNIFORM, 0, [0.3, 0.3], [0.3, 0.1], 7.0),
         outcome(UNIFORM, 1, [0.3, 0.3], [0.3, 0.1], 7.0),
         outcome(AUTOSAMPLE, 0, [0.5, 0.5], [0.4, 0.3], 8.0),
@@ -178,15 +180,19 @@ def test_the_summary_by_hand() -> None:
     assert found["cost"] == {"autosample": 20.0, "exhaustive": 80.0, "ratio": 0.25}
     choices = found["choices"]
     assert choices["best in hindsight"]["candidate"] == "b"
-    differences = np.array([0.0, 0.1, 0.1, 0.0])
+    differences = np.array([0.0, 0.1, 0.1, 0.1])
     assert choices["best in hindsight"]["difference"] == pytest.approx(differences.mean())
     error = differences.std(ddof=1) / 2
     assert choices["best in hindsight"]["standard_error"] == pytest.approx(error)
     assert choices["picked by validation"]["candidate"] == ["a", "b"]
-    picked = np.array([0.3, 0.1, 0.1, 0.0])
+    picked = np.array([0.3, 0.1, 0.1, 0.1])
     assert choices["picked by validation"]["difference"] == pytest.approx(picked.mean())
     assert choices[UNIFORM]["difference"] == pytest.approx(0.15)
     assert "against" not in ours
+    by_user = {"a": [0.25, 0.15], "b": [0.05, 0.1], UNIFORM: [0.1, 0.2]}  # means over seeds
+    p = [stats.ttest_1samp(values, 0).pvalue for values in by_user.values()]
+    told = [found["contestants"][name]["against"]["p"] for name in by_user]
+    np.testing.assert_allclose(told, stats.false_discovery_control(p), rtol=1e-6)
 
 
 def test_the_page_ranks_by_test_and_tells_the_verdicts(

@@ -290,7 +290,7 @@ def test_a_run_whose_data_moved_takes_it_from_where_it_is_now(
     copy = tmp_path / "copy"
     shutil.copytree(whole_run, copy)
     (copy / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(InputError, match="Unknown dataset"):
+    with pytest.raises(InputError, match="Name where it is now with --dataset"):
         autosample_tf.evaluate(copy)
     test = read(whole_run, "metrics.json")["test"]
     again = autosample_tf.evaluate(copy, source=str(tmp_path / "small"))

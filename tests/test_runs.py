@@ -18,7 +18,7 @@ import pytest
 
 from autosample_tf import runs
 from autosample_tf.errors import InputError
-from autosample_tf.runs import SCHEMA_VERSION, History, Run, environment
+from autosample_tf.runs import SCHEMA_VERSION, History, Run, environment, leave_history
 
 CONFIG = {
     "command": "search",
@@ -323,6 +323,21 @@ def test_resuming_with_other_settings_lists_them_all_and_no_others(
 def test_a_folder_without_a_config_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run folder with a config\.json"):
         Run.existing(tmp_path)
+
+
+def test_of_what_a_stretch_left_the_history_stays(tmp_path: Path) -> None:
+    """Also where a checkpoint's writing was interrupted, which leaves a folder."""
+    for name in ("history.csv", "checkpoint", "ckpt-2.index", "ckpt-3_temp/part-0"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    leave_history(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_a_comparisons_folder_says_where_its_runs_are(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(InputError, match="a comparison of several. Pass the folder of one of them"):
+        Run(tmp_path).metrics()
 
 
 def test_an_unfinished_run_has_no_metrics(tmp_path: Path) -> None:

@@ -153,10 +153,14 @@ def test_the_config_has_the_data_as_its_files_do(observed: Observed) -> None:
     assert stored["sha256"] == observed.data.checksum()
 
 
-@pytest.mark.parametrize("split", ["valid", "test"])
-def test_evaluate_gives_the_metrics_again(split: str, observed: Observed) -> None:
-    again = autosample_tf.evaluate(observed.run_dir, split=split)
-    assert again == pytest.approx(read(observed.run_dir, "metrics.json")[split], abs=1e-12)
+def test_evaluate_gives_the_metrics_again(observed: Observed) -> None:
+    again = autosample_tf.evaluate(observed.run_dir)
+    assert again == pytest.approx(read(observed.run_dir, "metrics.json")["test"], abs=1e-12)
+
+
+def test_there_is_no_validation_to_evaluate_on(observed: Observed) -> None:
+    with pytest.raises(InputError, match="received valid, of a run with --select-on-test"):
+        autosample_tf.evaluate(observed.run_dir, split="valid")
 
 
 def test_the_command_says_it_in_plain_words(

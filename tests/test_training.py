@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +137,77 @@ def test_a_dataset_in_memory_has_to_be_given_again(tmp_path: Path) -> None:
     data = synthetic(30, 40, mean_pairs=8)
     settings = dataclasses.replace(LEAST, retrain_epochs=0)
     metrics = autosample_tf.search(data, settings, run_dir=tmp_path / "run")
-    with pytest.raises(InputError, match="Pass it as source="):
+    with pytest.raises(InputError, match="source=… in Python"):
         autosample_tf.evaluate(tmp_path / "run")
     again = autosample_tf.evaluate(tmp_path / "run", source=data)
     assert again == pytest.approx(metrics["test"], abs=1e-12)
+
+
+def test_a_run_finds_its_data_from_another_folder(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was named by a relative path; and where it has gone, a message says so."""
+    moved = tmp_path / "here"
+    shutil.copytree(small_data, moved / "clicks")
+    monkeypatch.chdir(moved)
+    metrics = autosample_tf.search("clicks", LEAST, run_dir=tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    again = autosample_tf.evaluate(tmp_path / "run")
+    assert again == pytest.approx(metrics["test"], abs=1e-12)
+    moved.rename(tmp_path / "there")
+    with pytest.raises(InputError, match="Name where it is now with --dataset"):
+        autosample_tf.evaluate(tmp_path / "run")
+    moved_to = str(tmp_path / "there" / "clicks")
+    assert autosample_tf.evaluate(tmp_path / "run", source=moved_to) == again
+
+
+def test_evaluate_takes_other_cutoffs(tiny_run: Path) -> None:
+    own = autosample_tf.evaluate(tiny_run)
+    both = autosample_tf.evaluate(tiny_run, top_k=[3, 10])
+    assert all(both[name] == own[name] for name in own if name.endswith("@10"))
+    assert 0 < both["recall@3"] < both["recall@10"]
+    with pytest.raises(InputError, match="between 1 and"):
+        autosample_tf.evaluate(tiny_run, top_k=[0])
+
+
+def test_one_sampler_and_one_cutoff_need_no_tuple() -> None:
+    settings = autosample_tf.Settings(samplers="rns", top_k=10)
+    assert (settings.samplers, settings.top_k) == (("rns",), (10,))
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (3, 2), (4, 3), (5, 4), (10, 4)])
+def test_a_search_shorter_than_its_warm_up_learns_in_its_last_epoch(
+    epochs: int, warmup: int
+) -> None:
+    settings = autosample_tf.Settings(search_epochs=epochs).resolved(1000)
+    assert settings.drop_warmup == warmup
+    assert settings.rewind_epoch == max(warmup, 1)
+
+
+def test_a_refit_needs_epochs_to_repeat() -> None:
+    with pytest.raises(InputError, match="--retrain-epochs of at least 1 beside --refit"):
+        autosample_tf.Settings(refit=True, retrain_epochs=0)
+
+
+def test_without_a_better_epoch_there_is_nothing_to_refit(
+    small_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = dataclasses.replace(LEAST, refit=True, learning_rate=1e-12)
+    metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
+    assert metrics["retrain"]["best_epoch"] == 0
+    assert metrics["retrain"]["refit"] is False
+    assert "there is none to refit" in caplog.text
+
+
+def test_a_weight_of_0_is_not_handed_on(small_data: Path, tmp_path: Path) -> None:
+    """A low temperature rounds weights to 0, which `--drop-threshold 0` drops none for."""
+    settings = dataclasses.replace(
+        LEAST, samplers=("rns", "dns:pool=8"), objective="validation", temperature=1e-6,
+        drop_threshold=0.0, search_epochs=2,
+    )  # fmt: skip
+    metrics = autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")
+    assert len(metrics["search"]["weights"]) == 1
+    assert metrics["retrain"]["weights"] == metrics["search"]["weights"]
 
 
 PLANTED = '''

@@ -64,7 +64,7 @@ def test_so_is_each_sampler_alone_that_led(leaders: tuple[str, ...]) -> None:
     "changes",
     [
         {"trial_epochs": 0},
-        {"retrain_epochs": 0},
+        {"retrain_epochs": 0, "refit": False},
         {"objective": "uniform"},
         {"objective": "branches"},
         {"samplers": ("rns",)},

@@ -13,7 +13,7 @@ from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.models.contract import Recommender
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
-from autosample_tf.models.neumf import NeuMF
+from autosample_tf.models.neumf import NeuMF, check_layers
 from autosample_tf.models.ngcf import NGCF
 from autosample_tf.models.two_tower import TwoTower
 
@@ -75,10 +75,13 @@ DOT_PRODUCTS = frozenset({"lightgcn", "mf", "ngcf"})  # whose score is one
 _GRAPH_MODELS = ("lightgcn", "ngcf")
 
 
-def check_model(name: str, train: Pairs) -> None:
-    """Raises `InputError` where a model cannot be built of these pairs, before a run begins."""
+def check_model(name: str, train: Pairs, *, dim: int, layers: int) -> None:
+    """Raises `InputError` where a model cannot be built of these pairs and sizes, before a run
+    begins."""
     if name in _GRAPH_MODELS:
         _graph_of(train)
+    if name == "neumf":
+        check_layers(dim, layers)
 
 
 def build_model(

@@ -38,6 +38,16 @@ class _Side(NamedTuple):
     hidden: tf.Tensor
 
 
+def check_layers(dim: int, layers: int) -> None:
+    """Raises `InputError` where a perceptron's layers cannot halve so often."""
+    if layers < 1 or dim % 2**layers:
+        raise expected(
+            "at least one layer of neumf, and a dim that halves as often as it has layers",
+            received=f"{layers} layers and a dim of {dim}",
+            remedy="Take fewer --layers, or a --dim that is a multiple of 2^layers.",
+        )
+
+
 class NeuMF(MF):
     """MF's two tables, scored by a learned function of both rows.
 
@@ -65,12 +75,7 @@ class NeuMF(MF):
         seed: int = 0,
         dtype: Any = None,
     ):
-        if layers < 1 or dim % 2**layers:
-            raise expected(
-                "at least one layer of neumf, and a dim that halves as often as it has layers",
-                received=f"{layers} layers and a dim of {dim}",
-                remedy="Take fewer --layers, or a --dim that is a multiple of 2^layers.",
-            )
+        check_layers(dim, layers)
         super().__init__(
             num_users, num_items, dim=dim, init_scale=init_scale, seed=seed, dtype=dtype
         )
