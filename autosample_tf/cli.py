@@ -64,14 +64,15 @@ class Commands(click.Group):
         except (Exception, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {_one_line(error)}", err=True)
+            click.echo(f"Error: {_one_line(error, ctx.invoked_subcommand)}", err=True)
             ctx.exit(1)
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException, command: str | None) -> str:
     """What the user is told; an error that is not the input's fault is named, too."""
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. A search or retraining goes on with --resume --run-dir …."
+        resumes = command in ("search", "retrain", "compare")
+        return f"Interrupted.{' It goes on with --resume --run-dir ….' if resumes else ''}"
     if isinstance(error, (InputError, OSError, ImportError)):
         return " ".join(str(error).split())
     first = (str(error).strip().splitlines() or ["no message"])[0]  # TensorFlow's have many
@@ -90,7 +91,8 @@ def main(debug: bool) -> None:
       autosample-tf search --dataset path/to/gowalla --model mf
     """
     if not debug:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its errors come as exceptions
+    sys.path.append(os.getcwd())  # where a sampler's module of one's own may be
 
 
 @main.command()
@@ -209,6 +211,10 @@ def compare(
         click.echo(json.dumps({"run_dir": str(run_dir), **found}))
 
 
+leave_out_test_option = click.option(
+    "--leave-out-test", is_flag=True,
+    help="Leave out what users have in the test split as well: for what is shown to them.",
+)  # fmt: skip
 run_option = click.option("--run", required=True, type=click.Path(path_type=Path),
                            help="The run's folder.")  # fmt: skip
 
@@ -216,12 +222,14 @@ run_option = click.option("--run", required=True, type=click.Path(path_type=Path
 @main.command()
 @run_option
 @click.option("--split", type=click.Choice(["valid", "test"]), default="test", show_default=True)
+@click.option("--top-k", type=WholeNumbers(), show_default="the run's", help="Cutoffs.")
 @source_options
 @device_option
 @output_options
 def evaluate(
-    run: Path, split: str, device: str, as_json: bool, quiet: bool, **options: Any
-) -> None:
+    run: Path, split: str, top_k: tuple[int, ...] | None, device: str, as_json: bool, quiet: bool,
+    **options: Any,
+) -> None:  # fmt: skip
     """Recomputes the metrics of a run's model.
 
     \b
@@ -229,7 +237,8 @@ def evaluate(
       autosample-tf evaluate --run runs/gowalla-mf --split test
     """
     training = load_training(RANKING, device=device)
-    metrics = training.evaluate(run, split=split, source=chosen_override(options))
+    source = chosen_override(options)
+    metrics = training.evaluate(run, split=split, top_k=top_k, source=source)
     if as_json:
         click.echo(json.dumps(metrics))
     elif not quiet:
@@ -361,7 +370,7 @@ def describe(seed: int, plot: Path | None, as_json: bool, **options: Any) -> Non
 @source_options
 @split_seed_option
 @click.option("--output", required=True, type=click.Path(path_type=Path),
-              help="The folder to write, which must not be there yet.")  # fmt: skip
+              help="The folder to write, not there yet or empty.")  # fmt: skip
 @output_options
 def convert(seed: int, output: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     """Writes a dataset as a folder that any command reads at once, ids and splits as they are.
@@ -444,6 +453,7 @@ def shard(
 @click.option("--exclude", type=click.Path(path_type=Path),
               help="A file of more to leave out: .csv, .jsonl or .parquet with users and items, "
               "as --output writes; any other: item ids, one a line, for everybody.")  # fmt: skip
+@leave_out_test_option
 @click.option("--candidates", type=click.Path(path_type=Path),
               help="A file of the item ids to rank, one a line. Default: all items.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path),
@@ -453,10 +463,10 @@ def shard(
 @output_options
 def recommend(
     run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, exclude: Path | None,
-    candidates: Path | None, output: Path | None, device: str, as_json: bool, quiet: bool,
-    **options: Any,
+    candidates: Path | None, leave_out_test: bool, output: Path | None, device: str, as_json: bool,
+    quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
-    """Ranks items for users of a run, those already seen left out.
+    """Ranks items for users of a run, those they have in train and validation left out.
 
     A line is {"user": …, "items": […], "scores": […]}; a row of .csv and .parquet is
     user, item, rank, score. --json prints the counts, and needs --output. Stopped, the same
@@ -477,7 +487,7 @@ def recommend(
     done = write_recommendations(
         run, output=output or sys.stdout,
         users=users or user_ids or None, k=k, exclude=exclude, candidates=candidates,
-        source=chosen_override(options),
+        leave_out_test=leave_out_test, source=chosen_override(options),
     )  # fmt: skip
     counts = {"users": done.users, "items": done.items, "unknown": done.unknown,
               "unknown_items": done.unknown_items}  # fmt: skip
@@ -491,6 +501,7 @@ def recommend(
 @run_option
 @click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="Items a user gets.")  # fmt: skip
+@leave_out_test_option
 @click.option("--output", type=click.Path(path_type=Path),
               help="The folder of the versions. Default: `export` in the run's.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(["bfloat16", "int8"]),
@@ -501,8 +512,8 @@ def recommend(
 @device_option
 @output_options
 def export(
-    run: Path, k: int, output: Path | None, quantize: str | None, index: str | None, device: str,
-    as_json: bool, quiet: bool, **options: Any,
+    run: Path, k: int, leave_out_test: bool, output: Path | None, quantize: str | None,
+    index: str | None, device: str, as_json: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
 
@@ -517,8 +528,10 @@ def export(
     from autosample_tf.exporting import FACTS
     from autosample_tf.exporting import export as write_model
 
-    folder = write_model(run, output=output, k=k, quantize=quantize, index=index,
-                         source=chosen_override(options))  # fmt: skip
+    folder = write_model(
+        run, output=output, k=k, quantize=quantize, index=index, leave_out_test=leave_out_test,
+        source=chosen_override(options),
+    )  # fmt: skip
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if as_json:
         click.echo(json.dumps({"folder": str(folder), **facts}))

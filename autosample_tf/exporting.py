@@ -35,6 +35,7 @@ def export(
     k: int = 20,
     quantize: str | None = None,
     index: str | None = None,
+    leave_out_test: bool = False,
     source: str | Source | Dataset | None = None,
 ) -> Path:
     """Writes the next version of a run's SavedModel, after comparing it with the run.
@@ -55,6 +56,7 @@ def export(
       quantize: bfloat16 or int8, how item vectors are stored: a smaller model whose ranking
         is not quite the run's, by how much `export.json` says; None: float32.
       index: `faiss` or `hnsw`, an approximate index of the items written besides.
+      leave_out_test: whether what users have in the test split is left out too, as of `recommend`.
       source: the dataset, if it is not where the run found it.
 
     Returns:
@@ -66,7 +68,7 @@ def export(
     """
     if index is not None:
         check_installed()  # before anything takes its time
-    trained = load_run(run_dir, source=source)
+    trained = load_run(run_dir, leave_out_test=leave_out_test, source=source)
     num_items = trained.data.num_items
     check_cutoffs([min(k, num_items)], num_items)
     if k > num_items:

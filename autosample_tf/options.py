@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -90,13 +91,18 @@ def _options(*options: Callable) -> Callable:
     return decorate
 
 
-def _choice(flag: str, names: tuple[str, ...], default: str | None, text: str) -> Callable:
-    return click.option(flag, type=click.Choice(names), default=default, show_default=True,
+def _choice(
+    flag: str, names: tuple[str, ...], default: str | None, text: str, otherwise: str = "by model"
+) -> Callable:
+    shown = default if default is not None else otherwise
+    return click.option(flag, type=click.Choice(names), default=default, show_default=shown,
                         help=text)  # fmt: skip
 
 
-def _number(flag: str, kind: Any, default: Any, text: str) -> Callable:
-    shown = default if default is not None else "by model, objective or data"
+def _number(
+    flag: str, kind: Any, default: Any, text: str, otherwise: str = "by model, objective or data"
+) -> Callable:
+    shown = default if default is not None else otherwise
     return click.option(flag, type=kind, default=default, show_default=str(shown), help=text)
 
 
@@ -106,6 +112,14 @@ def _use_cache(ctx: click.Context, _: click.Parameter, place: str | None) -> Non
         from autosample_tf.cache import VARIABLE
 
         os.environ[VARIABLE] = place
+
+
+def _log_errors_alone(ctx: click.Context, _: click.Parameter, quiet: bool) -> bool:
+    if quiet:
+        log = logging.getLogger("autosample_tf")
+        ctx.call_on_close(functools.partial(log.setLevel, log.level))
+        log.setLevel(logging.ERROR)
+    return quiet
 
 
 config_option = click.option(
@@ -142,7 +156,12 @@ source_options = _options(
 )  # fmt: skip
 output_options = _options(
     click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
-    click.option("--quiet", is_flag=True, help="Print nothing but errors (and --json)."),
+    click.option(
+        "--quiet",
+        is_flag=True,
+        callback=_log_errors_alone,
+        help="Print nothing but errors (and --json).",
+    ),
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE",
@@ -186,7 +205,9 @@ search_options = _options(
     _number("--temperature", float, DEFAULTS.temperature, "Softmax temperature of the weights."),
     _number("--drop-threshold", float, DEFAULTS.drop_threshold,
             "Drop a sampler under this share of an equal weight."),
-    _number("--drop-warmup", int, DEFAULTS.drop_warmup, "Epochs before the first drop."),
+    _number("--drop-warmup", int, DEFAULTS.drop_warmup,
+            "Epochs before the first drop, in which `validation` keeps the weights equal; of a "
+            "shorter search all but the last."),
     _number("--branch-epochs", int, DEFAULTS.branch_epochs,
             "Epochs of the first branches, under the objective branches."),
     _number("--users-per-pool", int, DEFAULTS.users_per_pool,
@@ -208,27 +229,35 @@ def retrain_options(defaults: bool) -> Callable:
     def default(name: str) -> Any:
         return getattr(DEFAULTS, name) if defaults else None
 
+    of_the_run = () if defaults else ("the run's",)
+
+    def number(flag: str, kind: Any, value: Any, text: str) -> Callable:
+        return _number(flag, kind, value, text, *of_the_run)
+
+    def choice(flag: str, names: tuple[str, ...], value: str | None, text: str) -> Callable:
+        return _choice(flag, names, value, text, *of_the_run)
+
     top_k = ",".join(map(str, DEFAULTS.top_k)) if defaults else None
     return _options(
-        _choice("--init", known.INITS, default("init"), "Where retraining starts."),
-        _number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
-        _number("--trial-epochs", int, None,
+        choice("--init", known.INITS, default("init"), "Where retraining starts."),
+        number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
+        number("--trial-epochs", int, None,
                 "Epochs in which retraining tries simpler mixtures too; 0: no trial."),
         click.option("--refit/--no-refit", default=default("refit"),
                      help="Train once more on train and validation, everything fixed."),
-        _number("--retrain-epochs", int, default("retrain_epochs"), "Most epochs of retraining."),
-        _number("--patience", int, default("patience"),
+        number("--retrain-epochs", int, default("retrain_epochs"), "Most epochs of retraining."),
+        number("--patience", int, default("patience"),
                 "Epochs without a better NDCG to stop, or lower the rate."),
-        _number("--rate-decays", int, default("rate_decays"),
+        number("--rate-decays", int, default("rate_decays"),
                 "Times to go back to the best epoch at a fifth of the rate instead of stopping."),
-        _number("--batch-size", int, None, "Pairs a step."),
-        _number("--learning-rate", float, None, "Step size of the optimizer."),
-        _number("--l2", float, None, "Weight of the squared norms of a pair's vectors."),
-        _choice("--optimizer", known.OPTIMIZERS, None, "Optimizer of the model."),
+        number("--batch-size", int, None, "Pairs a step."),
+        number("--learning-rate", float, None, "Step size of the optimizer."),
+        number("--l2", float, None, "Weight of the squared norms of a pair's vectors."),
+        choice("--optimizer", known.OPTIMIZERS, None, "Optimizer of the model."),
         click.option("--top-k", type=WholeNumbers(), default=top_k, show_default=True,
                      help="Cutoffs; the first steers early stopping."),
-        _number("--seed", int, default("seed"), "Of everything random."),
-        _choice("--precision", known.PRECISIONS, default("precision"),
+        number("--seed", int, default("seed"), "Of everything random."),
+        choice("--precision", known.PRECISIONS, default("precision"),
                 "Of the scores of training steps; tables, the propagation of graph models, "
                 "losses, optimizers and evaluation are float32."),
         click.option("--jit/--no-jit", default=default("jit"), show_default=True,

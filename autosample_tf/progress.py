@@ -1,4 +1,4 @@
-"""What a person sees while a run works, and the table at its end. Only the CLI prints.
+"""What a person sees while a run works, and the table at its end. Nothing else prints.
 
 On a terminal a bar with the time left and the mixture as it stands; elsewhere (a pipe, a
 log file) one plain line an epoch.
@@ -92,6 +92,11 @@ class Report(tf.keras.callbacks.Callback):
         if self._bar:
             self._bar.stop()
         self.model = None
+
+
+def print_progress(stage: str, epochs: int) -> Report:
+    """A `reporter` for `search` and `retrain` from Python: shows what the commands show."""
+    return Report(stage, epochs, Console(markup=False, emoji=False))
 
 
 def _weights(logs: Mapping[str, Any]) -> str:

@@ -79,7 +79,8 @@ def suit_threads(work: str) -> None:
 def make_console(quiet: bool) -> Console:
     from rich.console import Console
 
-    return Console(quiet=quiet)
+    # Names of data and folders are text, whatever brackets and colons they have.
+    return Console(quiet=quiet, markup=False, emoji=False)
 
 
 @contextmanager

@@ -66,23 +66,36 @@ def refused(small_data: Path, tmp_path: Path, command: Command) -> Callable[...,
     return refuse
 
 
-@pytest.mark.parametrize("dataset", ["gowala", "no/such/folder", "clicks.csv", ""])
+@pytest.mark.parametrize("dataset", ["gowala", ""])
 def test_an_unknown_dataset_lists_the_known(dataset: str, refused: Callable[..., str]) -> None:
     line = refused(dataset=dataset)
     assert repr(dataset) in line
     assert ", ".join(sorted(KNOWN)) in line
+    assert ("Did you mean 'gowalla'?" in line) == (dataset == "gowala")
+
+
+@pytest.mark.parametrize("dataset", ["no/such/folder", "clicks.csv"])
+def test_a_path_where_there_is_nothing_is_told(dataset: str, refused: Callable[..., str]) -> None:
+    assert f"received {dataset!r}, where there is nothing. Check the path." in refused(
+        dataset=dataset
+    )
 
 
 def test_an_unknown_sampler_lists_the_known(refused: Callable[..., str]) -> None:
     line = refused("--sampler", "dnz")
-    assert line == f"Error: Unknown sampler 'dnz'. Known: {', '.join(sorted(SAMPLERS))}.\n"
+    known = ", ".join(sorted(SAMPLERS))
+    assert line == f"Error: Unknown sampler 'dnz'. Did you mean 'dns'? Known: {known}.\n"
 
 
 @pytest.mark.parametrize(
     ("spec", "told"),
     [("dns:depth=2", "Known: pool"), ("dns:pool=x", "received 'x'"), ("dns:pool=0", "received 0"),
      ("rns", "rns twice"), ("no.such:Class", "no.such:Class"), ("json.decoder:loads", "json"),
-     ("", "Known: "), ("dns-mn:pool=4,top=5", "received")],
+     ("", "Known: "), ("dns-mn:pool=4,top=5", "received"), ("dns:pool=4,pool=8", "pool twice"),
+     ("nobodys:Class", "nobodys:Class"), ("ahns:alpha=nan", "received nan"),
+     ("ahns:p=inf", "received inf"), ("warp:margin=nan", "received nan"),
+     ("softmax-dns:temperature=1e-40", "received 1e-40"),
+     ("self-adversarial:alpha=1e39", "received 1e+39"), ("aobpr:mean_rank=1e39", "received")],
 )  # fmt: skip
 def test_a_sampler_that_cannot_be_built_is_refused(
     spec: str, told: str, refused: Callable[..., str]
@@ -105,6 +118,20 @@ def test_a_setting_out_of_range_is_named_with_its_range(
     line = refused(option, value)
     assert line.startswith(f"Error: Expected {option} ")
     assert "; received " in line
+
+
+@pytest.mark.parametrize(
+    "loss", ["hinge:margin=inf", "bpr:temperature=inf", "bpr:temperature=1e-50",
+             "ccl:negative_weight=inf"],
+)  # fmt: skip
+def test_a_losses_option_that_is_no_number_to_compute_with_is_refused(
+    loss: str, refused: Callable[..., str]
+) -> None:
+    assert "finite, and 0 or within 1e-37 and 1e38; received" in refused("--loss", loss)
+
+
+def test_a_perceptron_that_cannot_be_built_leaves_no_folder(refused: Callable[..., str]) -> None:
+    assert "3 layers and a dim of 10" in refused("--model", "neumf", "--dim", 10, "--layers", 3)
 
 
 def test_a_loss_that_a_model_cannot_take_is_refused(refused: Callable[..., str]) -> None:
@@ -230,7 +257,7 @@ def test_a_run_that_is_not_finished_is_refused(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [(["--top-k", "1000"], "received 1000"),
-     (["--init", "rewind", "--rewind-epoch", "1"], "kept, 2"),
+     (["--init", "rewind", "--rewind-epoch", "2"], "kept, 1"),
      (["--patience", "0"], "--patience"), (["--dataset", "synthetic"], "other data")],
 )  # fmt: skip
 def test_a_retraining_that_cannot_be_leaves_no_folder(

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from small_runs import LEAST
 
-from autosample_tf.progress import Report, print_data, print_result
+from autosample_tf.progress import Report, print_data, print_progress, print_result
 from autosample_tf.runs import Run
 from autosample_tf.settings import STANDARD_SET
+from autosample_tf.terminal import make_console
+from autosample_tf.training import search
 
 LOGS = {"loss": 0.69314, "seconds": 1.25, "ndcg@20": 0.12345, "recall@20": 0.5}
 LOGS |= {f"weight/{spec}": 1 / len(STANDARD_SET) for spec in STANDARD_SET}
@@ -98,6 +101,24 @@ def test_the_data_is_told_as_the_runs_config_has_it(tmp_path: Path) -> None:
     print_data(tmp_path, out)
     wanted = f"gowalla: 29,858 users, 2 test items never in train; sha256 {'ab' * 32}\n"
     assert text(out) == f"{wanted}run folder: {tmp_path}\n"
+
+
+def test_brackets_and_colons_in_names_are_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rich would read the one as markup, the other as an emoji."""
+    data = {"name": "x[old]:star:", "counts": {"users": 1}, "sha256": "0"}
+    Run(tmp_path).start({"dataset": data}, resume=False)
+    print_data(tmp_path, make_console(quiet=False))
+    assert "x[old]:star:: 1 users" in capsys.readouterr().out
+
+
+def test_python_can_have_the_progress_of_the_commands(
+    small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search(str(small_data), LEAST, run_dir=tmp_path / "run", reporter=print_progress)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("  ")[0] for line in lines] == ["search 1/1", "retrain 1/1"]
 
 
 @pytest.mark.parametrize("selected_on", ["valid", "test"])

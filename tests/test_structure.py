@@ -42,6 +42,7 @@ PUBLIC = {
     "evaluate": None,
     "export": None,
     "load": None,
+    "print_progress": None,
     "recommend": None,
     "retrain": None,
     "search": None,
