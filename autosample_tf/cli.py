@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import logging
 import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -44,6 +45,8 @@ from autosample_tf.terminal import (
     native_messages_off,
     reporting,
 )
+
+log = logging.getLogger("autosample_tf.cli")  # also where it is run as a module
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -594,6 +597,11 @@ def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json
 def _asked(options: dict[str, Any], device: str) -> tuple[ModuleType, Source, known.Settings]:
     """`training`, and the data and settings that a search or a comparison is of."""
     settings = chosen_settings(options)
+    for name, models in known.MODEL_OPTIONS.items():
+        is_asked = getattr(settings, name) != getattr(DEFAULTS, name)
+        if is_asked and settings.model not in models:
+            flag = "--" + name.replace("_", "-")
+            log.warning("%s is of %s: %s has none", flag, ", ".join(models), settings.model)
     training = load_training(settings.model, device=device)
     source = training.Source(chosen_dataset(options), **chosen_source(options))
     return training, source, settings

@@ -23,7 +23,7 @@ from autosample_tf.memory_format import read_memory
 from autosample_tf.parquet_format import read_parquet
 from autosample_tf.preparation import prepare, warn
 from autosample_tf.sharded import read_sharded
-from autosample_tf.sources import CONVERTED, LIGHTGCN, SHARDED, Files, find_files
+from autosample_tf.sources import CONVERTED, LIGHTGCN, SHARDED, TABLE, Files, find_files
 from autosample_tf.table_format import DELIMITERS, read_table
 from autosample_tf.table_options import DEFAULTS, TableOptions, refuse_options
 
@@ -64,7 +64,8 @@ def read(
     if files.format == SHARDED:
         return read_sharded(files.folder, name=name)
     chosen = {name: str(value) for name, value in options.chosen().items()}
-    request = {**chosen, "seed": seed, "name": files.name}
+    is_split_here = files.format == TABLE and files.splits is None
+    request = {**chosen, "seed": seed if is_split_here else None, "name": files.name}
     dataset = (
         cached(files.paths, request, lambda: _read(files, options, seed))
         if files.paths

@@ -136,8 +136,9 @@ class Server(tf.Module):
     def score(self, user_id: tf.Tensor, item_id: tf.Tensor) -> Answer:
         """The scores [batch] that `serve` ranks by, of users with items, one with one.
 
-        Seen items have theirs too. Where the user is not known it is the item's popularity,
-        where the item is not the lowest finite float32; `known` [batch] is whether both are.
+        Seen items have theirs too. Of a user who is not known, or of whom no pair was trained on,
+        it is the item's popularity; of an item that is not known the lowest finite float32.
+        `known` [batch] is whether both are.
         """
         users, items = _found(self._user_places, user_id), _found(self._item_places, item_id)
         same = tf.debugging.assert_equal(

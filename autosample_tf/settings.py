@@ -12,6 +12,11 @@ from typing import Any
 from autosample_tf.errors import expected, unknown
 
 MODEL_NAMES = ("lightgcn", "mf", "neumf", "ngcf")
+MODEL_OPTIONS = {  # whose they are, of settings that not every model has
+    "layers": ("lightgcn", "neumf", "ngcf"),
+    "node_dropout": ("ngcf",),
+    "message_dropout": ("ngcf",),
+}
 LOSSES = ("bce", "bpr", "ccl", "hinge", "in-batch-softmax", "sampled-softmax")
 STEP_OBJECTIVES = ("bilevel", "joint", "uniform", "validation")  # what weights learn within a step
 TRYING_OBJECTIVES = ("asng", "branches")  # what they learn from trying samplers, between steps

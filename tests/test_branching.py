@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_runs import (
     LEAST,
     Stopped,
@@ -20,11 +21,12 @@ from small_runs import (
 )
 
 from autosample_tf import settings as known
-from autosample_tf.branching import MIXTURE, Decision, better_half, decide
+from autosample_tf.branching import MIXTURE, Decision, _Tree, better_half, decide
 from autosample_tf.errors import InputError
+from autosample_tf.fitting import Job
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
-from autosample_tf.training import retrain, search
+from autosample_tf.training import load_data, retrain, search
 
 BRANCHES = dataclasses.replace(
     LEAST,
@@ -177,6 +179,22 @@ def test_a_run_tells_its_rounds_and_keeps_the_winners_history(searched: Run) -> 
     assert found["epochs"] == BRANCHES.drop_warmup + trained
     assert sum(found["weights"].values()) == pytest.approx(1.0)
     assert not list(searched.search.glob("branches/1-*/ckpt*"))  # handed on, and not kept twice
+
+
+def test_a_samplers_own_optimizer_begins_each_branch_anew(data: str, tmp_path: Path) -> None:
+    """Else a search that was stopped and goes on would have another second round."""
+    settings = dataclasses.replace(BRANCHES, samplers=("rns", "kbgan:pool=4,dim=2"))
+    loaded = load_data(data, settings, 0)
+    job = Job(Run(tmp_path), loaded, settings.resolved(loaded.train.num_pairs))
+    tree = _Tree(job)
+    own = tree._begun(tree.candidates[1]).sampler_optimizer.variables
+    before = [variable.numpy() for variable in own]
+    assert len(own) > 1
+    for variable in own:
+        variable.assign_add(tf.ones_like(variable))
+    tree._begun(tree.candidates[1])
+    for variable, value in zip(own, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 @pytest.mark.parametrize(

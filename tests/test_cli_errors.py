@@ -130,6 +130,14 @@ def test_a_losses_option_that_is_no_number_to_compute_with_is_refused(
     assert "finite, and 0 or within 1e-37 and 1e38; received" in refused("--loss", loss)
 
 
+def test_an_option_that_the_model_has_not_is_told(
+    small_data: Path, tmp_path: Path, command: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["--dataset", small_data, *flags(LEAST), "--run-dir", tmp_path / "run"]
+    assert command("search", *arguments, "--node-dropout", 0.3).code == 0
+    assert "--node-dropout is of ngcf: mf has none" in caplog.text
+
+
 def test_a_perceptron_that_cannot_be_built_leaves_no_folder(refused: Callable[..., str]) -> None:
     assert "3 layers and a dim of 10" in refused("--model", "neumf", "--dim", 10, "--layers", 3)
 
