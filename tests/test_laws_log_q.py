@@ -7,7 +7,7 @@ function of a softmax. Batches are drawn in proportion to popularity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -29,8 +29,6 @@ POPULARITY = np.array([40, 25, 12, 12, 6, 3, 1, 1, 0])  # of 9 items; the last h
 SHARES = POPULARITY / POPULARITY.sum()
 MINE = [1, 4, 6]  # user 0's, whose are all examples here
 DIFFERENT = [8, 7, 6, 3, 2, 0]  # positives of six rows, by which to tell the rows apart
-
-Draw = Callable[..., tuple[np.ndarray, ...]]
 
 
 def popular_world() -> Interactions:
@@ -56,76 +54,79 @@ def model() -> MF:
     return MF(41, 9, dim=4, init_scale=0.7)
 
 
-def drawing(spec: str, rows: int) -> Draw:
-    """(positives [rows], step, example weights) to the answer's items, weights and log q."""
+def draw(
+    spec: str, positives: np.ndarray, weights: Sequence[float] | None = None
+) -> tuple[np.ndarray, ...]:
+    """Items, weights and log q [steps, rows, n] of batches in which user 0 has positives
+    [steps, rows], which weigh [rows], in each step alike."""
     train, own = popular_world(), model()
+    rows = positives.shape[1]
+    example_weights = tf.ones([rows]) if weights is None else tf.constant(weights)
     sampler, pairs = build_sampler(spec), PairSet(train)
     sampler.build(Feedback(train, given_negatives()), 4)
 
-    @tf.function
-    def draw(positives: tf.Tensor, step: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        batch = {"user": tf.zeros([rows], tf.int32), "positive": positives, "weight": weights}
+    def draw_step(given: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        positives, step = given
+        users = tf.zeros([rows], tf.int32)
+        batch = {"user": users, "positive": positives, "weight": example_weights}
         positions = step * rows + tf.range(rows, dtype=tf.int64)
         told = Step(pairs, Draws(0, positions, rows), tf.constant(0.0), BPR())
         context, _ = make_context(own, own.propagate(), batch, told, max(sampler.pool, 1))
         answer = sampler.sample(context)
         return answer.items, answer.weights, answer.log_q
 
-    def call(
-        positives: Sequence[int], step: int = 0, weights: Sequence[float] | None = None
-    ) -> tuple[np.ndarray, ...]:
-        found = draw(
-            tf.constant(positives, tf.int32),
-            tf.constant(step, tf.int64),
-            tf.constant([1.0] * rows if weights is None else weights, tf.float32),
-        )
-        return tuple(x.numpy() for x in found)
+    @tf.function  # one call for all steps
+    def draw_all() -> tuple[tf.Tensor, ...]:
+        given = tf.constant(positives, tf.int32), tf.range(len(positives), dtype=tf.int64)
+        types = (tf.int32, tf.float32, tf.float32)
+        return tf.map_fn(draw_step, given, fn_output_signature=types)
 
-    return call
+    return tuple(x.numpy() for x in draw_all())
+
+
+def steps_of(positives: Sequence[int], steps: int = 20) -> np.ndarray:
+    return np.tile(positives, (steps, 1))
 
 
 @pytest.mark.parametrize("n", [1, 3, 5, 50])
 def test_the_others_of_a_row_are_different_rows_of_the_batch(n: int) -> None:
     """n of six rows, or all 5 others where n is more; never the row itself."""
-    draw = drawing(f"in-batch:n={n}", rows=6)
-    for step in range(20):
-        items = draw(DIFFERENT, step)[0]
-        assert items.shape == (6, min(n, 5))
-        for own, others in zip(DIFFERENT, items.tolist(), strict=True):
+    items, _, _ = draw(f"in-batch:n={n}", steps_of(DIFFERENT))
+    assert items.shape == (20, 6, min(n, 5))
+    for batch in items.tolist():
+        for own, others in zip(DIFFERENT, batch, strict=True):
             assert len(set(others)) == len(others)
             assert set(others) <= set(DIFFERENT) - {own}
 
 
 def test_over_the_steps_every_other_row_is_as_likely() -> None:
-    draw = drawing("in-batch:n=2", rows=6)
-    items = np.array([draw(DIFFERENT, step)[0][2] for step in range(1500)])  # of row 2, item 6
+    items = draw("in-batch:n=2", steps_of(DIFFERENT, 1500))[0][:, 2]  # of row 2, item 6
     for column in range(2):
         assert_frequencies(items[:, column], np.array([8, 7, 3, 2, 0]), np.ones(5))
 
 
-@pytest.mark.parametrize("step", range(5))
 @pytest.mark.parametrize("spec", ["in-batch:n=4", "mns:batch=4,uniform=3"])
-def test_padding_and_own_positives_are_masked(spec: str, step: int) -> None:
+def test_padding_and_own_positives_are_masked(spec: str) -> None:
     """Rows 1 and 4, of items 7 and 2, are padding; item 6 is the user's own. Of an `mns`
     the uniform columns may hold items 7 and 2 as well."""
-    items, weights, _ = drawing(spec, rows=6)(DIFFERENT, step, [1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
+    items, weights, _ = draw(spec, steps_of(DIFFERENT, 5), [1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
     allowed = ~np.isin(items, MINE)
-    allowed[:, :4] &= ~np.isin(items[:, :4], [7, 2])
-    expected = allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)
+    allowed[..., :4] &= ~np.isin(items[..., :4], [7, 2])
+    expected = allowed / np.maximum(allowed.sum(axis=-1, keepdims=True), 1)
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    assert not allowed.all()
+    assert not allowed.all(axis=(1, 2)).any()
 
 
 def test_an_accidental_hit_is_masked_wherever_it_comes_from() -> None:
     """All examples have the same positive, which is the user's: there is no negative."""
-    items, weights, _ = drawing("in-batch:n=3", rows=5)([4] * 5)
-    np.testing.assert_array_equal(items, np.full((5, 3), 4))
-    np.testing.assert_array_equal(weights, np.zeros((5, 3)))
+    items, weights, _ = draw("in-batch:n=3", steps_of([4] * 5))
+    np.testing.assert_array_equal(items, np.full((20, 5, 3), 4))
+    np.testing.assert_array_equal(weights, np.zeros((20, 5, 3)))
 
 
 def test_the_q_of_in_batch_is_the_share_of_what_the_user_has_not_seen() -> None:
     """Of the 68 train pairs with other items than the user's; item 7's, 1, is not clipped."""
-    items, _, log_q = drawing("in-batch:n=4", rows=5)([7, 5, 3, 2, 0])
+    items, _, log_q = draw("in-batch:n=4", steps_of([7, 5, 3, 2, 0]))
     np.testing.assert_allclose(log_q, np.log(SHARES[items] / 0.68), rtol=1e-5)
     assert np.exp(log_q).min() == pytest.approx(1 / 68, rel=1e-5)
 
@@ -134,25 +135,23 @@ def test_the_q_of_in_batch_is_the_share_of_what_the_user_has_not_seen() -> None:
 def test_the_q_of_mns_is_the_mixture_of_both(rows: int, batch: int) -> None:
     """(B pop_j + B' / 6) / (B + B') in columns of either kind, B and B' being how many of its 3,
     or what others there are, and of its 2 are not masked; of item 8, which has no pair, as well."""
-    mine = np.zeros(9, bool)
-    mine[MINE] = True
+    mine = np.isin(np.arange(9), MINE)
     popular, unpopular = np.where(mine, 0.0, SHARES / 0.68), np.where(mine, 0.0, 1 / 6)
-    draw, masks = drawing("mns:batch=3,uniform=2", rows), set()
-    for step in range(20):
-        items, weights, log_q = draw([5, *DIFFERENT[1:rows]], step)
-        assert items.shape == (rows, batch + 2)
-        used = weights > 0
-        of_batch, uniform = (x.sum(axis=1, keepdims=True) for x in np.split(used, [batch], axis=1))
-        q = (of_batch * popular[items] + uniform * unpopular[items]) / (of_batch + uniform)
-        np.testing.assert_allclose(log_q[used], np.log(q[used]), rtol=1e-5)
-        masks |= {tuple(row) for row in used.tolist()}
-    assert len(masks) > 1
+    positives = steps_of([5, *DIFFERENT[1:rows]])
+    items, weights, log_q = draw("mns:batch=3,uniform=2", positives)
+    assert items.shape == (20, rows, batch + 2)
+    used = weights > 0
+    of_batch, uniform = (x.sum(axis=-1, keepdims=True) for x in np.split(used, [batch], axis=-1))
+    total = np.maximum(of_batch + uniform, 1)
+    q = (of_batch * popular[items] + uniform * unpopular[items]) / total
+    np.testing.assert_allclose(log_q[used], np.log(q[used]), rtol=1e-5)
+    assert len({tuple(row) for row in used.reshape(-1, batch + 2).tolist()}) > 1
 
 
 def test_a_batch_of_one_has_no_others() -> None:
-    items, weights, log_q = drawing("in-batch:n=4", rows=1)([0])
-    assert items.shape == weights.shape == log_q.shape == (1, 0)
-    items, weights, log_q = drawing("mns:batch=4,uniform=3", rows=1)([0])
+    items, weights, log_q = draw("in-batch:n=4", steps_of([0], 1))
+    assert items.shape == weights.shape == log_q.shape == (1, 1, 0)
+    items, weights, log_q = draw("mns:batch=4,uniform=3", steps_of([0]))
     np.testing.assert_array_equal(weights > 0, ~np.isin(items, MINE))
     np.testing.assert_allclose(log_q[weights > 0], -np.log(6), rtol=1e-6)
 
@@ -166,9 +165,9 @@ def exponentials() -> np.ndarray:
 def estimates(spec: str, other_q: np.ndarray | None = None) -> np.ndarray:
     """[1000]: of independent batches of 16, the mean of what examples with a negative take for
     the sum of `exponentials`, as the loss does; with another q [9] if one is given."""
-    draw, rng = drawing(spec, rows=16), np.random.default_rng(0)
-    batches = [draw(rng.choice(9, 16, p=SHARES), step) for step in range(1000)]
-    items, weights, log_q = (np.concatenate(each) for each in zip(*batches, strict=True))
+    positives = np.random.default_rng(0).choice(9, (1000, 16), p=SHARES)
+    found = draw(spec, positives)
+    items, weights, log_q = (each.reshape(16_000, -1) for each in found)
     log_q = log_q if other_q is None else np.log(other_q[items]).astype(np.float32)
     scores = np.log(exponentials())[items].astype(np.float32)
     own = np.ones((items.shape[1], 1), np.float32)
