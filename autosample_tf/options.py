@@ -278,10 +278,21 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
         raise click.UsageError("--resume needs --run-dir, the folder of the run to go on with.")
     from autosample_tf.runs import Run
 
-    config = Run.existing(run_dir).config()
+    run = Run.existing(run_dir)
+    config = run.config()
     stored = {**config["settings"], **(config["source"] or {})}
     if "seeds" in config:  # of a comparison
         stored["seeds"] = config["seeds"]
+    # Before they are put together: of both, a check may name one that was not given.
+    changed = [
+        f"settings.{name} was {stored[name]!r}, is {options[name]!r}"
+        for name in SETTING_NAMES
+        if name in options.keys() & stored.keys()
+        and was_given(name)
+        and _tuple_of_list(stored[name]) != options[name]
+    ]
+    if changed:
+        raise run.changed(changed)
     not_given = [name for name in options.keys() & stored.keys() if not was_given(name)]
     return {**options, **{name: _tuple_of_list(stored[name]) for name in not_given}}
 

@@ -215,9 +215,10 @@ def wanted_files(known: Facts) -> str:
 
 
 def _missing(known: Facts, path: Path) -> InputError:
+    here = f" The folder here is ./{known.name}." if Path(known.name).exists() else ""
     return expected(
         f"{known.name}'s files in {path.parent}: {wanted_files(known)}",
         received=f"no {path.name} there",
         remedy=f"{how_to_get(known)}, or put them there or elsewhere, and name the place by "
-        f"--data-dir (data_dir=… in Python) or {DATA_VARIABLE}.",
+        f"--data-dir (data_dir=… in Python) or {DATA_VARIABLE}.{here}",
     )

@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -159,10 +159,14 @@ class Run:
         here = {"environment": before["environment"]}  # which may be another
         changed = list(_differences(before, {**config, **here}))
         if changed:
-            raise InputError(
-                f"Expected the settings that the run in {self.path} began with; received "
-                f"others: {'; '.join(changed)}. Resume with those, or start a new run."
-            )
+            raise self.changed(changed)
+
+    def changed(self, told: Sequence[str]) -> InputError:
+        """The refusal to go on with other settings or data: what each was, and is."""
+        return InputError(
+            f"Expected the settings that the run in {self.path} began with; received "
+            f"others: {'; '.join(told)}. Resume with those, or start a new run."
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

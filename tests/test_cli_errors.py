@@ -190,11 +190,19 @@ def test_a_folder_without_its_files_says_what_to_put_there(
 
 
 def test_a_known_datasets_files_are_asked_for_and_checked(
-    small_data: Path, tmp_path: Path, refused: Callable[..., str]
+    small_data: Path,
+    tmp_path: Path,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     absent = refused("--data-dir", tmp_path / "none", dataset="gowalla")
     assert "train.txt (810128 pairs, MD5 " in absent
     assert "29858 users" in absent
+    assert "./gowalla" not in absent
+    (tmp_path / "gowalla").mkdir()
+    monkeypatch.chdir(tmp_path)
+    absent = refused("--data-dir", tmp_path / "none", dataset="gowalla")
+    assert absent.endswith("The folder here is ./gowalla.\n")
     other = refused("--data-dir", small_data, dataset="gowalla")
     assert "whose MD5 is" in other
 
@@ -286,4 +294,6 @@ def test_resuming_with_other_settings_lists_them(tiny_run: Path, command: Comman
     line = told_in_one_line(command(*arguments))
     assert "settings.dim was 8, is 16; settings.samplers was ['rns', 'dns:pool=8']" in line
     assert "seed" not in line
+    line = told_in_one_line(command(*arguments[:4], "--search-epochs", "1"))
+    assert "others: settings.search_epochs was 2, is 1. Resume" in line  # not --rewind-epoch
     assert fingerprints(tiny_run) == before
