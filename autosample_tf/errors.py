@@ -27,4 +27,4 @@ def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> Inpu
     """An `InputError` for a name that is not among the known ones, which it lists."""
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.65)
     meant = f" Did you mean {near[0]!r}?" if near else ""
-    return InputError(f"Unknown {kind} {name!r}.{meant} Known: {', '.join(sorted(known))}.")
+    return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(sorted(known))}.{meant}")
