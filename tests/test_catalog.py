@@ -179,10 +179,8 @@ def test_a_table_is_parted_by_its_labels(tmp_path):
 def test_an_unknown_name_is_refused_with_the_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     message = refusal("gowala")
-    assert (
-        f"Unknown dataset 'gowala'. Did you mean 'gowalla'? Known: {', '.join(sorted(KNOWN))}."
-        in message
-    )
+    assert f"Unknown dataset 'gowala'. Known: {', '.join(sorted(KNOWN))}." in message
+    assert "Did you mean 'gowalla'?" in message
     assert "path" in message
 
 

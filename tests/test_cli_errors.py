@@ -84,7 +84,7 @@ def test_a_path_where_there_is_nothing_is_told(dataset: str, refused: Callable[.
 def test_an_unknown_sampler_lists_the_known(refused: Callable[..., str]) -> None:
     line = refused("--sampler", "dnz")
     known = ", ".join(sorted(SAMPLERS))
-    assert line == f"Error: Unknown sampler 'dnz'. Did you mean 'dns'? Known: {known}.\n"
+    assert line == f"Error: Unknown sampler 'dnz'. Known: {known}. Did you mean 'dns'?\n"
 
 
 @pytest.mark.parametrize(

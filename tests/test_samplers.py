@@ -243,7 +243,7 @@ def test_the_canonical_spec_spells_out_every_option_in_order(spec: str, canonica
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("dnss", r"Unknown sampler 'dnss'\. Did you mean 'dns'\? Known: .*dns, dns-mn, .*softmax"),
+        ("dnss", r"Unknown sampler 'dnss'\. Known: .*dns, dns-mn, .*softmax-dns.*mean 'dns'"),
         ("", r"Unknown sampler ''"),
         ("dns:depth=2", r"Unknown option of sampler 'dns' 'depth'\. Known: pool"),
         ("rns:pool=2", r"Unknown option of sampler 'rns' 'pool'"),
