@@ -164,5 +164,5 @@ def test_the_state_is_no_parameter_and_is_saved() -> None:
 
 @pytest.mark.parametrize("mean_rank", ["0", "-1", "nan", "inf"])
 def test_a_mean_rank_has_to_be_above_0_and_finite(mean_rank: str) -> None:
-    with pytest.raises(InputError, match=r"aobpr's mean_rank (above 0|below infinity)"):
+    with pytest.raises(InputError, match=r"aobpr's mean_rank (above 0|finite)"):
         build_sampler(f"aobpr:mean_rank={mean_rank}")
