@@ -2,8 +2,7 @@
 
     python benchmarks/choosing/page.py
 
-reads every `benchmarks/results/choosing/*.json`, and for the ablations those in `constant-rate/`,
-from before learning rates decayed. Its figures are theirs: nothing is run.
+reads every `benchmarks/results/choosing/*.json`. Its figures are theirs: nothing is run.
 """
 
 from __future__ import annotations
@@ -29,10 +28,9 @@ CONSTANT = ", at a constant learning rate (now `rate_decays=0`)"
 def main() -> None:
     """Fills the page's tables."""
     records = records_in(RESULTS / "choosing")
-    of_before = records_in(RESULTS / "choosing" / "constant-rate")
     fill(PAGE, "verdicts", verdicts(records))
-    fill(PAGE, "ablations", ablations([record["result"] for record in of_before]))
-    fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records + of_before))
+    fill(PAGE, "ablations", ablations([r["result"] for r in records if r["variants"]]))
+    fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records))
 
 
 def records_in(folder: Path) -> list[dict[str, Any]]:
