@@ -260,7 +260,7 @@ def is_kept_after_training(autosample: AutoSample) -> bool:
     return graph() is not None
 
 
-@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
+@pytest.mark.parametrize("kind", slow_but(["mf"], MODELS))
 def test_nothing_of_a_step_is_kept_after_training(kind: str) -> None:
     settings = {"objective": "validation", "validation": toy_held_out()}
     kept = is_kept_after_training(build(kind, small_specs(), **settings))

@@ -18,7 +18,14 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF, MODELS, Recommender, build_model
 from autosample_tf.pipeline import training_batches
 
-ONE_EACH = [[spec] for spec in small_specs(pool=32)]
+ALL = small_specs(pool=32)
+ONE_EACH = [[spec] for spec in ALL]
+# Of LightGCN all samplers at once are fast, each alone slow.
+CASES = [
+    *(("mf", samplers) for samplers in [*ONE_EACH, ALL]),
+    ("lightgcn", ALL),
+    *(pytest.param("lightgcn", samplers, marks=pytest.mark.slow) for samplers in ONE_EACH),
+]
 
 
 def checkerboard(num_users: int, num_items: int) -> tuple[Interactions, np.ndarray]:
@@ -67,9 +74,14 @@ def test_before_training_the_withheld_item_seldom_comes_first(kind: str) -> None
     assert (ranks_of(withheld, model, train) == 1).mean() < 0.5
 
 
-@pytest.mark.parametrize("samplers", [*ONE_EACH, small_specs(pool=32)],
-                         ids=lambda specs: specs[0] if len(specs) == 1 else "all")  # fmt: skip
-@pytest.mark.parametrize("kind", ["mf", "lightgcn"])
+def ids(value: str | list[str]) -> str:
+    """A kind as it is; of specs the one, or all."""
+    if isinstance(value, str):
+        return value
+    return value[0] if len(value) == 1 else "all"
+
+
+@pytest.mark.parametrize(("kind", "samplers"), CASES, ids=ids)
 def test_the_withheld_item_comes_first_for_everybody(kind: str, samplers: list[str]) -> None:
     """With 200 items a pool of 32 has the withheld one in 1 of 7 draws: too seldom to harm."""
     train, withheld = checkerboard(40, 200)

@@ -89,6 +89,7 @@ def test_the_readmes_own_loop_runs(tmp_path: Path) -> None:
     assert "ndcg@20" in output
 
 
+@pytest.mark.slow
 def test_contributings_sampler_runs_by_its_spec(tmp_path: Path) -> None:
     code = blocks((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "python")[0]
     (tmp_path / "mine").mkdir()
@@ -151,6 +152,7 @@ def test_python_blocks_compile_and_what_they_import_is_there(code: str) -> None:
             assert hasattr(autosample_tf, node.attr)
 
 
+@pytest.mark.slow
 def test_datas_frame_is_read_and_searched(tmp_path: Path) -> None:
     frame = """
 import numpy as np, pandas as pd

@@ -71,7 +71,7 @@ def test_scores_are_products_in_bfloat16(score: Any) -> None:
     np.testing.assert_array_equal(tf.reshape(exact, [-1]), [-(2.0**-9)])
 
 
-@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
+@pytest.mark.parametrize("kind", slow_but(["mf"], MODELS))
 def test_a_step_is_float32s_but_for_the_rounding(kind: str) -> None:
     """Of samplers that choose nothing by score: a rounded one may be another's."""
     ends = []
@@ -84,7 +84,7 @@ def test_a_step_is_float32s_but_for_the_rounding(kind: str) -> None:
     np.testing.assert_allclose(ends[0], ends[1], rtol=ROUNDING, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
+@pytest.mark.parametrize("kind", slow_but(["mf"], MODELS))
 def test_bfloat16_is_in_products_sums_and_their_gradients_alone(kind: str) -> None:
     autosample = built(kind, MIXED)
     autosample.compile(sgd())

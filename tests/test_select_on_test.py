@@ -19,6 +19,7 @@ from small_runs import (
     without_seconds,
     write_pairs,
 )
+from worlds import slow_but
 
 import autosample_tf
 from autosample_tf import fitting, retraining, searching, trial
@@ -65,7 +66,7 @@ class Observed:
     trained: list[tuple[Interactions, Interactions]]
 
 
-@pytest.fixture(scope="module", params=["no valid.txt", "valid.txt"])
+@pytest.fixture(scope="module", params=slow_but(["no valid.txt"], ["no valid.txt", "valid.txt"]))
 def observed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Observed:
     """On a folder with a validation split of its own, and on one without."""
     folder = tmp_path_factory.mktemp("selected") / "small"

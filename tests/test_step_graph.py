@@ -187,7 +187,7 @@ def constants(graph: tf.Graph) -> set[tf.DType]:
     return {tensor.dtype for tensor, _ in graph.captures} - {tf.resource}
 
 
-@pytest.mark.parametrize("kind", slow_but(["mf", "lightgcn"], MODELS))
+@pytest.mark.parametrize("kind", slow_but(["lightgcn"], MODELS))
 def test_what_a_step_looks_up_is_not_copied_to_a_gpu_in_every_step(kind: str, a_gpu: None) -> None:
     graph = graph_of_a_step(kind, small_specs(), jit=True)
     assert tf.int64 in constants(graph)
