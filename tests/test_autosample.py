@@ -312,8 +312,8 @@ def two_replicas(*names: str) -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-FAST_CASES = ("mf/validation", "lightgcn/joint", "mf/streamed")
-SLOW_CASES = ("mf/joint", "ngcf/joint", "mf/in-batch-softmax")
+FAST_CASES = ("mf/validation", "mf/streamed")
+SLOW_CASES = ("mf/joint", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax")
 
 
 @pytest.fixture(params=slow_but(FAST_CASES, FAST_CASES + SLOW_CASES))

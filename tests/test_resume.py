@@ -104,6 +104,7 @@ def test_a_run_stopped_again_and_again_ends_as_one_that_was_not(
     assert_same_result(run_dir, whole_run)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was_copied_to(
     small_data: Path, whole_run: Path, tmp_path: Path
 ) -> None:

@@ -198,7 +198,7 @@ def test_on_a_cpu_it_takes_half_as_much_memory() -> None:
     assert tf.int32 in constants(graph_of_a_step("mf", small_specs(), jit=True))
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_what_is_kept_for_a_gpu_tells_the_same(jit: bool, request: pytest.FixtureRequest) -> None:
     def losses() -> np.ndarray:
         autosample = build("mf", small_specs(), validation=toy_held_out(), objective="validation")

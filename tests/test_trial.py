@@ -200,7 +200,7 @@ def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
     assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
 
 
-@pytest.mark.parametrize("tried", slow_but(["dns:pool=4"], WINNERS), indirect=True)
+@pytest.mark.parametrize("tried", slow_but([], WINNERS), indirect=True)
 def test_a_retraining_that_was_stopped_anywhere_ends_alike(
     tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -426,6 +426,7 @@ def test_a_stopped_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
 # --- replicas
 
 
+@pytest.mark.slow
 def test_two_replicas_take_the_step_of_one() -> None:
     script = Path(__file__).parent / "tower_replicas.py"
     done = subprocess.run(
