@@ -29,7 +29,7 @@ _HOMES = {
     "evaluate": "autosample_tf.training",
     "export": "autosample_tf.exporting",
     "load": "autosample_tf.catalog",
-    "print_progress": "autosample_tf.progress",
+    "print_progress": "autosample_tf.terminal",
     "recommend": "autosample_tf.recommendation",
     "retrain": "autosample_tf.training",
     "search": "autosample_tf.training",

@@ -255,7 +255,15 @@ class _Tree:
             self._job,
             autosample,
             self._job.data.train,
-            Stretch(f"branch {number} {name}", folder, seed, last, first, last, timed=False),
+            Stretch(
+                f"branch {number} {name}",
+                folder,
+                seed,
+                last,
+                first,
+                evaluate_from=last,
+                timed=False,
+            ),
             evaluator=self._evaluator,
         )
 

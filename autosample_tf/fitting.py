@@ -247,14 +247,18 @@ def seen_in_test(data: Dataset, settings: Settings) -> Interactions:
     return data.train if settings.select_on_test else data.seen
 
 
-def seen_by_users(data: Dataset, settings: Settings) -> Interactions:
+def seen_by_users(
+    data: Dataset, settings: Settings, *, leave_out_test: bool = False
+) -> Interactions:
     """What rankings for users leave out: train and validation, that is, what the run knows.
 
-    Where the test pairs are the validation they are no stand-in for the future any more,
-    and users have them already. A validation split of the data's own, not used then, is
-    left out as well.
+    With `leave_out_test` the test pairs too. So it is where these are the validation: they are
+    no stand-in for the future any more, and users have them already. A validation split of the
+    data's own, not used then, is left out as well.
     """
-    return data.seen.union(data.test) if settings.select_on_test else data.seen
+    seen = data.seen.in_memory()
+    leaves_out_test = leave_out_test or settings.select_on_test
+    return seen.union(data.test.in_memory()) if leaves_out_test else seen
 
 
 def _timed_batch(pairs: Pairs, settings: Settings) -> dict[str, tf.Tensor]:

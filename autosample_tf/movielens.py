@@ -73,20 +73,19 @@ def table(name: str, data_dir: Path) -> Path:
       InputError: if it is not there, or not as `fetch` wrote it.
     """
     path = data_dir / name / _TABLE
-    if path.is_file():
-        noted, found = _noted_digest(path), digest(path, "sha256")
-        if noted != found:
-            raise expected(
-                f"{name}'s ratings as `data fetch` wrote them at {path}, SHA-256 {noted}",
-                received=f"a table whose SHA-256 is {found}",
-                remedy="Delete it and fetch it again, or give its path as the dataset.",
-            )
-    else:
+    if not path.is_file():
         raise expected(
             f"{name}'s ratings at {path}",
             received="nothing there",
             remedy=f"Run `autosample-tf data fetch {name}`, or name the place where it did by "
             f"--data-dir (data_dir=… in Python) or {DATA_VARIABLE}.",
+        )
+    noted, found = _noted_digest(path), digest(path, "sha256")
+    if noted != found:
+        raise expected(
+            f"{name}'s ratings as `data fetch` wrote them at {path}, SHA-256 {noted}",
+            received=f"a table whose SHA-256 is {found}",
+            remedy="Delete it and fetch it again, or give its path as the dataset.",
         )
     return path
 
@@ -120,14 +119,15 @@ def fetch(
         raise unknown("version of MovieLens", name, NAMES)
     place = data_folder(data_dir)
     path = place / name / _TABLE
-    if not path.is_file():
+    if path.is_file():
+        table(name, place)  # that it is as it was written
+    else:
         with alone(place, name):
             path.parent.mkdir(exist_ok=True)
             builder = tfds.builder(f"movielens/{VERSIONS[name].config}", data_dir=path.parent)
             archive = _archive(builder, path.parent, report, patience)
             with _unpacked(archive) as folder:
                 _write(builder, folder, path, VERSIONS[name], report)
-    table(name, place)
     return path.parent
 
 

@@ -284,15 +284,13 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
     if "seeds" in config:  # of a comparison
         stored["seeds"] = config["seeds"]
     # Before they are put together: of both, a check may name one that was not given.
-    changed = [
-        f"settings.{name} was {stored[name]!r}, is {options[name]!r}"
-        for name in SETTING_NAMES
-        if name in options.keys() & stored.keys()
-        and was_given(name)
-        and _tuple_of_list(stored[name]) != options[name]
-    ]
-    if changed:
-        raise run.changed(changed)
+    given = {
+        name: list(options[name]) if isinstance(options[name], tuple) else options[name]
+        for name in config["settings"]
+        if name in options and was_given(name)
+    }
+    before = {name: config["settings"][name] for name in given}
+    run.check_same({"settings": before}, {"settings": given})
     not_given = [name for name in options.keys() & stored.keys() if not was_given(name)]
     return {**options, **{name: _tuple_of_list(stored[name]) for name in not_given}}
 

@@ -67,7 +67,7 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         "duplicate_pairs": events.num_rows - num_counted,
         "pairs_of_both_labels": int(pairs.contains(negatives.users, negatives.items).sum()),
     }
-    given = _pairs(events, ~positive & in_training)
+    given = negatives if in_training.all() else _pairs(events, ~positive & in_training)
     if num_held_out := negatives.num_pairs - given.num_pairs:
         notes["given_negatives_held_out"] = num_held_out
     if options.min_rating is None and options.label_column is None and events.ratings is not None:

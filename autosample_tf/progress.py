@@ -94,11 +94,6 @@ class Report(tf.keras.callbacks.Callback):
         self.model = None
 
 
-def print_progress(stage: str, epochs: int) -> Report:
-    """A `reporter` for `search` and `retrain` from Python: shows what the commands show."""
-    return Report(stage, epochs, Console(markup=False, emoji=False))
-
-
 def _weights(logs: Mapping[str, Any]) -> str:
     return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights_of(logs).items())
 

@@ -17,7 +17,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -156,17 +156,20 @@ class Run:
             self.write_json("config.json", {**config, "environment": here})
             return
         before = Run.existing(self.path).config()
-        here = {"environment": before["environment"]}  # which may be another
-        changed = list(_differences(before, {**config, **here}))
-        if changed:
-            raise self.changed(changed)
+        # The environment may be another.
+        self.check_same(before, {**config, "environment": before["environment"]})
 
-    def changed(self, told: Sequence[str]) -> InputError:
-        """The refusal to go on with other settings or data: what each was, and is."""
-        return InputError(
-            f"Expected the settings that the run in {self.path} began with; received "
-            f"others: {'; '.join(told)}. Resume with those, or start a new run."
-        )
+    def check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Refuses to go on with other settings or data than before: parts of `config.json`.
+
+        Raises:
+          InputError: which tells what each was, and is.
+        """
+        if changed := list(_differences(before, now)):
+            raise InputError(
+                f"Expected the settings that the run in {self.path} began with; received "
+                f"others: {'; '.join(changed)}. Resume with those, or start a new run."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

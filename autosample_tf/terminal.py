@@ -20,6 +20,8 @@ RANKING = "ranking"  # work without training
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from autosample_tf.progress import Report
+
 
 @contextmanager
 def native_messages_off() -> Iterator[None]:
@@ -81,6 +83,13 @@ def make_console(quiet: bool) -> Console:
 
     # Names of data and folders are text, whatever brackets and colons they have.
     return Console(quiet=quiet, markup=False, emoji=False)
+
+
+def print_progress(stage: str, epochs: int) -> Report:
+    """A `reporter` for `search` and `retrain` from Python: shows what the commands show."""
+    from autosample_tf.progress import Report
+
+    return Report(stage, epochs, make_console(quiet=False))
 
 
 @contextmanager

@@ -210,10 +210,9 @@ def load_run(
       InputError: if the run is not finished, or its data changed.
     """
     run, settings, data, model = _opened(run_dir, source)
-    learned, seen = learned_from(data, settings), seen_by_users(data, settings).in_memory()
-    if leave_out_test:
-        seen = seen.union(data.test.in_memory())
-    return TrainedRun(run, settings, data, model, learned.in_memory(), seen)
+    learned = learned_from(data, settings).in_memory()
+    seen = seen_by_users(data, settings, leave_out_test=leave_out_test)
+    return TrainedRun(run, settings, data, model, learned, seen)
 
 
 def _opened(

@@ -22,6 +22,7 @@ from worlds import (
     NUM_USERS,
     WHOLE_CATALOGUE,
     Batch,
+    kind_or_specs,
     make_batch,
     slow_but,
     small_specs,
@@ -45,13 +46,6 @@ STEPS = [
     ("ngcf", small_specs()),
 ]
 L2 = 0.1
-
-
-def ids(value: str | list[str]) -> str:
-    """A kind as it is; of specs the one, or all."""
-    if isinstance(value, str):
-        return value
-    return value[0] if len(value) == 1 else "all"
 
 
 def masked_and_padded_batch(step: int = 0) -> Batch:
@@ -125,7 +119,7 @@ def check_step_of_sgd(kind: str, samplers: list[Any], specs: list[str], **settin
 
 
 @pytest.mark.parametrize("mixing", MIXINGS)
-@pytest.mark.parametrize(("kind", "samplers"), STEPS, ids=ids)
+@pytest.mark.parametrize(("kind", "samplers"), STEPS, ids=kind_or_specs)
 def test_a_step_of_sgd_is_the_hand_written_step(
     kind: str, samplers: list[str], mixing: str
 ) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from worlds import from_dense, small_specs
+from worlds import from_dense, kind_or_specs, small_specs
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.evaluation import Ranker
@@ -74,14 +74,7 @@ def test_before_training_the_withheld_item_seldom_comes_first(kind: str) -> None
     assert (ranks_of(withheld, model, train) == 1).mean() < 0.5
 
 
-def ids(value: str | list[str]) -> str:
-    """A kind as it is; of specs the one, or all."""
-    if isinstance(value, str):
-        return value
-    return value[0] if len(value) == 1 else "all"
-
-
-@pytest.mark.parametrize(("kind", "samplers"), CASES, ids=ids)
+@pytest.mark.parametrize(("kind", "samplers"), CASES, ids=kind_or_specs)
 def test_the_withheld_item_comes_first_for_everybody(kind: str, samplers: list[str]) -> None:
     """With 200 items a pool of 32 has the withheld one in 1 of 7 draws: too seldom to harm."""
     train, withheld = checkerboard(40, 200)

@@ -30,6 +30,13 @@ def slow_but(fast: Iterable[str], cases: Iterable[str]) -> list[Any]:
     return [case if case in fast else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
+def kind_or_specs(value: str | list[str]) -> str:
+    """A case's id: a kind as it is; of specs the one, or all."""
+    if isinstance(value, str):
+        return value
+    return value[0] if len(value) == 1 else "all"
+
+
 def from_dense(liked: np.ndarray) -> Interactions:
     """The pairs of a matrix [num_users, num_items] of booleans."""
     users, items = np.nonzero(liked)

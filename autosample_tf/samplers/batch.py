@@ -20,9 +20,8 @@ import tensorflow as tf
 from autosample_tf.interactions import Pairs
 from autosample_tf.replicas import over_replicas
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
+from autosample_tf.samplers.popularity import UnobservedShares, power_of_popularity
 from autosample_tf.samplers.selection import check_count, equal_weights, log_unobserved
-
-LEAST = np.finfo(np.float32).tiny
 
 
 class InBatch(Sampler):
@@ -47,12 +46,12 @@ class InBatch(Sampler):
         self.n = check_count("in-batch", n, what="n")
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._shares = Shares(feedback.train)
+        self._shares = shares_of_pairs(feedback.train)
 
     def sample(self, context: Context) -> Negatives:
         items, real = others_of_batch(context, self.spec, self.n)
         allowed = real & ~context.is_positive(context.users, items)
-        log_q = tf.math.log(self._shares.of(context.users, items))
+        log_q = self._shares.log_of(context.users, items)
         return Negatives(items, equal_weights(allowed), log_q=log_q)
 
 
@@ -82,7 +81,7 @@ class MNS(Sampler):
         self.uniform = self.pool = check_count("mns", uniform, what="uniform")
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        self._shares = Shares(feedback.train)
+        self._shares = shares_of_pairs(feedback.train)
         self._log_unobserved = log_unobserved(feedback.train)
 
     def sample(self, context: Context) -> Negatives:
@@ -96,30 +95,19 @@ class MNS(Sampler):
             for which in (from_batch, pool.allowed)
         )
         of_uniform = tf.exp(-tf.gather(self._log_unobserved, context.users))[:, None]
-        sums = popular * self._shares.of(context.users, items) + uniform * of_uniform
+        of_popular = tf.exp(self._shares.log_of(context.users, items))
+        sums = popular * of_popular + uniform * of_uniform
         q = tf.math.divide_no_nan(sums, popular + uniform)
-        return Negatives(items, equal_weights(allowed), log_q=tf.math.log(tf.maximum(q, LEAST)))
+        return Negatives(
+            items,
+            equal_weights(allowed),
+            log_q=tf.math.log(tf.maximum(q, np.finfo(np.float32).tiny)),
+        )
 
 
-class Shares:
-    """How likely the positive of another example is which item, if its user has not seen it.
-
-    Args:
-      train: the pairs that batches are drawn from.
-    """
-
-    def __init__(self, train: Pairs):
-        share = train.popularity / train.num_pairs
-        self._of_item = tf.constant(share, tf.float32)
-        self._unobserved = tf.constant(1 - train.row_sums(share), tf.float32)
-
-    def of(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        """[batch, n], of users [batch] and items [batch, n]: each item's share of the train pairs
-        of items that its row's user has not seen; the least float for an item that no batch can
-        hold, and at most 1 for one that was seen."""
-        unobserved = tf.gather(self._unobserved, users)[:, None]
-        of_unobserved = tf.math.divide_no_nan(tf.gather(self._of_item, items), unobserved)
-        return tf.clip_by_value(of_unobserved, LEAST, 1.0)
+def shares_of_pairs(train: Pairs) -> UnobservedShares:
+    """How likely the positive of another example is which item that its user has not seen."""
+    return UnobservedShares(train, power_of_popularity(train.popularity, 1.0))
 
 
 def others_of_batch(context: Context, stream: str, n: int) -> tuple[tf.Tensor, tf.Tensor]:

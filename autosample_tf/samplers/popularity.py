@@ -46,12 +46,10 @@ class PNS(Sampler):
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.train
         mass = power_of_popularity(train.popularity, self.alpha)
-        observed = train.row_sums(mass)
-        self._tries = enough_tries(train, observed)
+        self._shares = UnobservedShares(train, mass)
+        self._tries = enough_tries(train, self._shares.observed)
         kept, alias = alias_table(mass)
         self._kept, self._alias = tf.constant(kept, tf.float32), table(alias)
-        self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
-        self._log_unobserved = tf.constant(np.log(np.maximum(1 - observed, 1e-12)), tf.float32)
 
     def sample(self, context: Context) -> Negatives:
         num_items = self._kept.shape[0]
@@ -61,9 +59,31 @@ class PNS(Sampler):
             uniform < tf.gather(self._kept, column), column, look_up(self._alias, column)
         )
         negatives = first_allowed(items, ~context.is_positive(context.users, items))
-        log_q = tf.gather(self._log_mass, negatives.items)
-        log_q -= tf.gather(self._log_unobserved, context.users)[:, None]
+        log_q = self._shares.log_of(context.users, negatives.items)
         return Negatives(negatives.items, negatives.weights, log_q=log_q)
+
+
+class UnobservedShares:
+    """How likely a draw in proportion to items' masses is which, of those its user has not seen.
+
+    Args:
+      train: the pairs being trained on.
+      mass: [num_items] float64 summing to 1.
+
+    Attributes:
+      observed: [num_users] float64, the mass of what each user has seen.
+    """
+
+    def __init__(self, train: Pairs, mass: np.ndarray):
+        self.observed = train.row_sums(mass)
+        self._log_mass = tf.constant(np.log(np.maximum(mass, 1e-300)), tf.float32)
+        left = np.maximum(1 - self.observed, 1e-12)
+        self._log_unobserved = tf.constant(np.log(left), tf.float32)
+
+    def log_of(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """[batch, n], of users [batch] and items [batch, n] that they have not seen."""
+        log_mass = tf.gather(self._log_mass, items)
+        return log_mass - tf.gather(self._log_unobserved, users)[:, None]
 
 
 def power_of_popularity(popularity: np.ndarray, alpha: float) -> np.ndarray:

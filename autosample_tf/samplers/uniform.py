@@ -16,7 +16,7 @@ import tensorflow as tf
 from autosample_tf.interactions import Interactions
 from autosample_tf.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Pool, Sampler
-from autosample_tf.samplers.selection import first_column, from_pool, pick
+from autosample_tf.samplers.selection import first_column, from_pool, log_unobserved, pick
 
 # Candidates that an example may use up on positives: a user with half of the catalogue is
 # left without a negative in one step of 10^9.
@@ -47,16 +47,17 @@ class RNS(Sampler):
     def build(self, feedback: Feedback, dim: int) -> None:
         train = feedback.train
         self._counts = table(train.num_items - train.degrees)
+        self._log_unobserved = log_unobserved(train)
         if self.exact or isinstance(train, Interactions):
             self._unobserved = Unobserved(feedback.rows)
         else:
             self.pool = _ENOUGH  # draws by rank look up users' rows
 
     def sample(self, context: Context) -> Negatives:
-        counts = look_up(self._counts, context.users)
-        log_q = -tf.math.log(tf.cast(tf.maximum(counts, 1), tf.float32))[:, None]
+        log_q = -tf.gather(self._log_unobserved, context.users)[:, None]
         if not self.exact and context.pool.items.shape[1] >= _ENOUGH:
             return from_pool(context.pool, _any_allowed(context.pool, context), log_q)
+        counts = look_up(self._counts, context.users)
         uniform = context.draws.uniform(self.spec, 1, dtype=tf.float64)[:, 0]
         ranks = tf.cast(uniform * tf.cast(counts, tf.float64), tf.int32)
         items = self._unobserved.item_of_rank(context.users, ranks)[:, None]
