@@ -30,6 +30,7 @@ def load(
     dataset: str | os.PathLike[str] | Any,
     *,
     data_dir: str | os.PathLike[str] | None = None,
+    columns: str | None = None,
     user_column: str | None = None,
     item_column: str | None = None,
     label_column: str | None = None,
@@ -46,7 +47,7 @@ def load(
 ) -> Dataset:
     """Reads a dataset by its known name, from a path, or from memory.
 
-    The options from `user_column` to `split_by` are a table's; known datasets and other data
+    The options from `columns` to `split_by` are a table's; known datasets and other data
     that comes in splits have none of them, or not all.
 
     Args:
@@ -55,6 +56,8 @@ def load(
         it; or a data frame, a sparse matrix or a tf.data, as `formats.read_object` does.
       data_dir: where a published dataset's files are, directly or in a folder of its name;
         None takes the environment's AUTOSAMPLE_TF_DATA, else ~/.cache/autosample-tf.
+      columns: the names of a text table's columns, in their order and parted by commas, where
+        its first line is a row already; None: the first line names them.
       user_column: the column of users; None finds it by a common name.
       item_column: the column of items; None finds it by a common name.
       label_column: the column of numbers that tells positives from given negatives; None:
@@ -77,6 +80,7 @@ def load(
         than the published ones.
     """
     options = TableOptions(
+        columns=columns,
         user_column=user_column,
         item_column=item_column,
         label_column=label_column,

@@ -82,6 +82,11 @@ def find_columns(columns: Sequence[str], source: str, options: TableOptions) -> 
     return places
 
 
+def is_header(words: Sequence[str]) -> bool:
+    """Whether common names of users and of items are among them, as no row has."""
+    return all(_candidates(words, None, _COMMON_NAMES[role]) for role in ("user", "item"))
+
+
 def needed_roles(options: TableOptions) -> set[str]:
     """The roles that the options depend on."""
     reasons = {
@@ -109,12 +114,13 @@ def _not_one(
     kind = {"user": "user ids", "item": "item ids", "rating": "ratings", "time": "times"}
     there = " ".join(", ".join(columns).split())  # a name in quotes may have line ends
     named = f"named {wanted!r}" if wanted is not None else f"of {kind[role]}"
+    remedy = f"Name it with --{role}-column ({role}_column=… in Python)."
+    if any(re.fullmatch("[-+.0-9]+", column) for column in columns):
+        remedy += " If these are a row of a file already, name them all: --columns user,item,…"
     return expected(
         f"one column {named} in {source}",
         received=f"{found or 'none'} among the columns {there[:1000]}",
-        remedy=f"Name it with --{role}-column ({role}_column=… in Python)."
-        if any(re.search("[^-+.0-9]", column) for column in columns)
-        else "Begin it with a line such as `user_id,item_id`, which names the columns.",
+        remedy=remedy,
     )
 
 

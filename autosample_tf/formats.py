@@ -90,6 +90,7 @@ def read_object(
     Raises:
       InputError: if it cannot be read as described.
     """
+    refuse_options(options, "data in memory", names=("columns",))
     options.check()
     events = gather([read_memory(source, options)], needed_roles(options))
     name = name or type(source).__name__.strip("_").lower()
@@ -121,4 +122,6 @@ def _check_options(files: Files, options: TableOptions) -> None:
             f"{', '.join(path.name for path in files.paths[:3])}, which are splits already",
             names=("k_core", "split_by"),
         )
+    if files.format == TABLE and files.paths and extension(files.paths[0]) not in DELIMITERS:
+        refuse_options(options, f"{files.paths[0]}, whose columns have names", names=("columns",))
     options.check()

@@ -129,6 +129,8 @@ source_options = _options(
     click.option("--dataset", help="A known name (`data list`), or a path to a file or folder, or "
                  "a pattern of files: .csv, .tsv, .inter, .jsonl, .parquet."),
     click.option("--data-dir", help="Where a known dataset's files are."),
+    click.option("--columns", metavar="NAME,NAME,…",
+                 help="Names of a table's columns, where its first line is a row already."),
     click.option("--user-column", "--user-col",
                  help="Column of users in a table; found by name if left out."),
     click.option("--item-column", "--item-col",

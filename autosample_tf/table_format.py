@@ -1,7 +1,7 @@
 """Text tables of one pair a row: .csv, .tsv, and RecBole's .inter.
 
-The first line that is not blank names the columns. A .inter file types them as well
-(`user_id:token`), and the type is left out of the name.
+The first line that is not blank names the columns, or is a row already where the options name
+them. A .inter file types them as well (`user_id:token`), and the type is left out of the name.
 
 Ids are text and are kept as they are: `7` and `007` are two items. pyarrow parses; its
 errors are turned into ours, which name the file's line.
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosample_tf.columns import Part, find_columns
+from autosample_tf.columns import Part, find_columns, is_header
 from autosample_tf.compression import extension, open_bytes, open_text
 from autosample_tf.errors import InputError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
@@ -40,7 +40,7 @@ class _Header:
       delimiter: what parts the columns.
       quotes: whether a value may stand in double quotes.
       words: the columns as the header writes them.
-      last_line: the number of the header's (last) line, the first being 1.
+      last_line: the number of the header's (last) line, the first being 1; 0: it has none.
     """
 
     path: Path
@@ -60,13 +60,13 @@ def read_table(path: Path, options: TableOptions) -> Part:
 
     Args:
       path: a .csv, .tsv or .inter file, maybe compressed; commas, semicolons, bars and tabs
-        are told from its header.
+        are told from its first line.
       options: name the columns.
 
     Raises:
       InputError: if the table is malformed, or a column is missing.
     """
-    header = _read_header(path)
+    header = _read_header(path, options.columns)
     if not header.quotes:
         options = _with_untyped_columns(options)
     places = find_columns(header.columns, str(path), options)
@@ -95,8 +95,8 @@ def _untyped(word: str) -> str:
     return word.strip().split(":")[0]
 
 
-def _read_header(path: Path) -> _Header:
-    """Names the columns and tells what parts them."""
+def _read_header(path: Path, named: str | None) -> _Header:
+    """Names the columns, if they are not `named` already, and tells what parts them."""
     first = _first_line(path)
     if "\ufffd" in first or "\0" in first:
         raise expected(
@@ -115,7 +115,17 @@ def _read_header(path: Path) -> _Header:
             received="an empty file",
             remedy="Begin it with a line such as `user_id,item_id`.",
         )
-    return _Header(path, delimiter, not typed, tuple(words), number)
+    if named is None:
+        return _Header(path, delimiter, not typed, tuple(words), number)
+    names = tuple(name.strip() for name in named.split(","))
+    header = _Header(path, delimiter, not typed, tuple(words), number)
+    if header.columns == names or is_header(header.columns):
+        raise expected(
+            f"no header line in {path}, beside --columns",
+            received=f"{' '.join(', '.join(words).split())[:1000]}",
+            remedy="Leave --columns out; --user-column and the like name single ones.",
+        )
+    return dataclasses.replace(header, words=names, last_line=0)
 
 
 def _first_line(path: Path) -> str:

@@ -16,6 +16,8 @@ class TableOptions:
     """The options of a table; each is None where it is left to its default.
 
     Attributes:
+      columns: the names of a text table's columns, in their order and parted by commas, where
+        its first line is a row already; None: the first line names them.
       user_column: the column of users; None finds it by a common name.
       item_column: the column of items; None finds it by a common name.
       label_column: the column of numbers that tells positives from given negatives; None:
@@ -33,6 +35,7 @@ class TableOptions:
         user's pairs.
     """
 
+    columns: str | None = None
     user_column: str | None = None
     item_column: str | None = None
     label_column: str | None = None
@@ -58,6 +61,11 @@ class TableOptions:
                 remedy="Name the column of labels with --label-column, or leave "
                 "--positive-from out.",
             )
+        if self.columns is not None and not all(map(str.strip, self.columns.split(","))):
+            raise expected(
+                "--columns such as user,item,rating", received=repr(self.columns),
+                remedy="Name every column, those that do not matter too.",
+            )  # fmt: skip
         if self.k_core is not None and self.k_core < 1:
             raise expected("--k-core of at least 1", received=self.k_core, remedy="Change it.")
 

@@ -27,7 +27,7 @@ def csv_with(line: str) -> bytes:
     [
         ("t.csv", csv_with("a;b;3;4"), {}, f"4 columns in UTF-8 text at PATH:{LAST}; received"),
         ("t.csv", CSV.replace(b"user_id", b"who"), {}, "received none among the columns who, it"),
-        ("t.csv", b"1,2,3\n1,4,3\n", {}, "Begin it with a line such as `user_id,item_id`"),
+        ("t.csv", b"1,2,3\n1,4,3\n", {}, "name them all: --columns user,item"),
         ("t.csv", csv_with("é,1,1,1").decode().encode("latin-1"), {}, f"at PATH:{LAST}"),
         ("t.csv", CSV.decode().encode("utf-16"), {}, "a header line in UTF-8 text in PATH"),
         ("t.csv", gzip.compress(CSV), {}, "a header line in UTF-8 text in PATH"),

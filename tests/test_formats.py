@@ -259,6 +259,46 @@ class TestTable:
         path = write_table(table_text(ROWS, ("who", "what")))
         assert all_pairs(read(path, user_column="who", item_column="what")) == set(ROWS)
 
+    @pytest.mark.parametrize(
+        ("name", "delimiter"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t"), ("t.inter", "\t")]
+    )
+    def test_columns_named_where_no_line_does(self, write_table, name, delimiter):
+        rows = [(user, item, "5.0", "1369699200") for user, item in ROWS]
+        text = "\n" + "\n".join(delimiter.join(row) for row in rows)
+        columns = "user, item,rating,timestamp"
+        dataset = read(write_table(text, name), columns=columns, min_rating=4)
+        assert all_pairs(dataset) == set(ROWS)
+        with pytest.raises(InputError, match="one column of ratings in"):
+            read(write_table(text, name), columns="user,item,x,timestamp", min_rating=4)
+
+    def test_a_row_of_a_table_without_a_header_is_named_by_its_line(self, write_table):
+        path = write_table("a,1\nb,2,3\n")
+        assert f"rows of 2 columns in UTF-8 text at {path}:2" in refusal(path, columns="user,item")
+        path = write_table("a,1\n\n,3\n")
+        assert f"an id in every row of {path}:3" in refusal(path, columns="user,item")
+
+    @pytest.mark.parametrize("header", ["user_id,movieId,rating", "u,i,rating"])
+    def test_columns_beside_a_header_are_refused(self, write_table, header):
+        path = write_table(f"{header}\na,1,5\n")
+        message = refusal(path, columns="u,i,rating", user_column="u", item_column="i")
+        assert f"received {header.replace(',', ', ')}. Leave --columns out" in message
+
+    def test_a_table_without_a_header_is_pointed_to_columns(self, write_table):
+        assert "name them all: --columns user,item" in refusal(write_table("A39H,0205,5.0\n"))
+
+    @pytest.mark.parametrize("columns", ["", "user,,item"])
+    def test_columns_without_a_name_are_refused(self, write_table, columns):
+        path = write_table("a,1,5\n")
+        assert "--columns such as user,item,rating" in refusal(path, columns=columns)
+
+    def test_columns_of_data_that_names_them_are_refused(self, write_table):
+        path = write_table('{"user": 1, "item": 2}', "t.jsonl")
+        assert "whose columns have names; received columns='user,item'" in refusal(
+            path, columns="user,item"
+        )
+        with pytest.raises(InputError, match="data in memory"):
+            formats.read_object({"user": [1], "item": [2]}, TableOptions(columns="user,item"))
+
     @pytest.mark.parametrize("column", ["who", "who:token"])
     def test_named_columns_of_recbole(self, write_table, column):
         text = table_text(ROWS, ("who:token", "item_id:token"), "\t")

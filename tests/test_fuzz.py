@@ -38,6 +38,7 @@ OPTIONS = [
     {"since": "2020-01-01", "split_by": "leave-last"},
     {"split_by": "time"},
     {"user_column": "item", "item_column": "user"},
+    {"columns": "user,item,rating,time", "min_rating": 2.0},
 ]
 quick = settings(
     max_examples=100,
