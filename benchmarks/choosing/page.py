@@ -109,7 +109,7 @@ def ran(record: Mapping[str, Any]) -> str:
     return (
         f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
         f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
-        f"{machine['load_before']:.1f}{'' if decays(record) else CONSTANT}"
+        f"{machine['load_before']:.1f}{record.get('note', '')}{'' if decays(record) else CONSTANT}"
     )
 
 

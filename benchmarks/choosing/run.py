@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def main(given: list[str] | None = None) -> None:
     """Runs what is missing, and writes what all came to."""
     arguments = parse(given)
     name = f"{default_name(str(Path(arguments.path).resolve()))}-{arguments.model}"
-    changes = {key: json.loads(value) for key, value in (s.split("=") for s in arguments.set)}
+    changes = {key: json.loads(value) for key, value in (s.split("=", 1) for s in arguments.set)}
     settings = Settings(model=arguments.model, **changes)
     variants = {name: VARIANTS[name] for name in arguments.variants}
     seen_on, run_dir = machine(), arguments.runs.expanduser() / name
@@ -73,7 +74,7 @@ def command(arguments: argparse.Namespace) -> str:
     parts = ["python benchmarks/choosing/run.py", Path(arguments.path).resolve().name]
     parts += ["--model", arguments.model, "--seeds", ",".join(map(str, arguments.seeds))]
     parts += ["--variants", f"'{','.join(arguments.variants)}'"]
-    return " ".join([*parts, *(f"--set {each}" for each in arguments.set)])
+    return " ".join([*parts, *(f"--set {shlex.quote(each)}" for each in arguments.set)])
 
 
 def tell(outcome: Outcome) -> None:
