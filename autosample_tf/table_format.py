@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # by extension
 log = logging.getLogger(__name__)
-_PART = 8 << 20  # bytes
 _LONGEST_LINE = 1 << 20  # characters of a header; pyarrow has as many bytes for a row
 
 
@@ -156,25 +155,35 @@ def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
         types[str(places[role])] = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     try:
         try:
-            table = _parse(header, types, use_threads=True)
+            table, lines = _parse(header, types, use_threads=True)
         except pyarrow.ArrowInvalid:  # once more, because only one thread names an error's row
-            table = _parse(header, types, use_threads=False)
+            table, lines = _parse(header, types, use_threads=False)
     except pyarrow.ArrowInvalid as error:
         raise _malformed(header, str(error)) from None
     if not table.num_rows:
         raise _no_rows(header)
-    if header.quotes:
-        _warn_of_long_quotes(header, table.num_rows)
+    if header.quotes and lines > header.last_line + table.num_rows:
+        _warn_of_long_quotes(header)  # or there are blank lines
     return table
 
 
-def _warn_of_long_quotes(header: _Header, num_rows: int) -> None:
+class _Lines:
+    """A stream that counts the line ends in what it has handed out."""
+
+    closed = False
+
+    def __init__(self, stream: pyarrow.NativeFile):
+        self._stream, self.number = stream, 0
+
+    def read(self, size: int) -> bytes:
+        part = self._stream.read(size)
+        self.number += part.count(b"\n")
+        return part
+
+
+def _warn_of_long_quotes(header: _Header) -> None:
     """Says which rows are of several lines: a quote that is never closed ends at the next one,
     rows later, and takes all between into one value."""
-    with open_bytes(header.path) as stream:
-        lines = sum(part.count(b"\n") for part in iter(lambda: stream.read(_PART), b""))
-    if lines <= header.last_line + num_rows:
-        return  # else there are such rows, or blank lines
     ends = [
         number
         for number, row in _rows(header.path, header.delimiter, quotes=True)
@@ -192,12 +201,14 @@ def _warn_of_long_quotes(header: _Header, num_rows: int) -> None:
 
 def _parse(
     header: _Header, types: dict[str, pyarrow.DataType], *, use_threads: bool
-) -> pyarrow.Table:
+) -> tuple[pyarrow.Table, int]:
+    """The columns, and the number of line ends in the file."""
     import pyarrow.csv as arrow_csv
 
     with open_bytes(header.path) as stream:
-        return arrow_csv.read_csv(
-            stream,
+        lines = _Lines(stream)
+        table = arrow_csv.read_csv(
+            lines,
             read_options=arrow_csv.ReadOptions(
                 use_threads=use_threads,
                 # Places, since a table may have two columns of one name.
@@ -213,6 +224,7 @@ def _parse(
                 include_columns=list(types), column_types=types
             ),
         )
+    return table, lines.number
 
 
 def _check_one_header(part: Part, words: list[str]) -> None:
