@@ -22,13 +22,12 @@ from tables import DOCS, fill, four, markdown
 from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
 
 PAGE = DOCS / "choosing.md"
-CONSTANT = ", at a constant learning rate (now `rate_decays=0`)"
 
 
 def main() -> None:
     """Fills the page's tables."""
     records = records_in(RESULTS / "choosing")
-    fill(PAGE, "verdicts", verdicts(records))
+    fill(PAGE, "verdicts", verdicts([record["result"] for record in records]))
     fill(PAGE, "ablations", ablations([r["result"] for r in records if r["variants"]]))
     fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records))
 
@@ -38,26 +37,20 @@ def records_in(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
 
 
-def decays(record: Mapping[str, Any]) -> bool:
-    """Whether its learning rates decay: those of before did not."""
-    return record["settings"].get("rate_decays", 0) > 0
-
-
-def verdicts(records: list[Mapping[str, Any]]) -> str:
+def verdicts(found: list[Mapping[str, Any]]) -> str:
     """AutoSample beside the choices one has without it, a row a pair of data and model."""
     head = ["test NDCG@20", "seeds", "AutoSample", "best in hindsight", "AutoSample - it",
             "picked by validation", "AutoSample - it", "uniform mixture", "AutoSample - it",
             "seconds of exhaustive"]  # fmt: skip
     rows = []
-    found = [record["result"] for record in records]
-    for record, each in zip(records, found, strict=True):
+    for each in found:
         metric, people = each["metric"], each["contestants"]
         hindsight = each["choices"]["best in hindsight"]
         picked = each["choices"]["picked by validation"]
         ours = people[AUTOSAMPLE]["test"][metric]
         rows.append(
             [
-                pair_name(each) + ("" if decays(record) else " *"),
+                pair_name(each),
                 str(len(each["seeds"])),
                 figure(ours),
                 f"{short(hindsight['candidate'])} "
@@ -71,9 +64,8 @@ def verdicts(records: list[Mapping[str, Any]]) -> str:
             ]
         )
     mean = np.mean([each["choices"]["best in hindsight"]["difference"] for each in found])
-    note = "" if all(map(decays, records)) else " * At a constant learning rate."
     table = markdown(head, rows)
-    return f"{table}\n\nMean difference to the best in hindsight: {mean:+.4f}.{note}"
+    return f"{table}\n\nMean difference to the best in hindsight: {mean:+.4f}."
 
 
 def ablations(found: list[Mapping[str, Any]]) -> str:
@@ -109,7 +101,7 @@ def ran(record: Mapping[str, Any]) -> str:
     return (
         f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
         f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
-        f"{machine['load_before']:.1f}{record.get('note', '')}{'' if decays(record) else CONSTANT}"
+        f"{machine['load_before']:.1f}{record.get('note', '')}"
     )
 
 
