@@ -87,6 +87,11 @@ def is_header(words: Sequence[str]) -> bool:
     return all(_candidates(words, None, _COMMON_NAMES[role]) for role in ("user", "item"))
 
 
+def in_a_line(words: Sequence[str]) -> str:
+    """Words for a message, where a word in quotes may have had line ends."""
+    return " ".join(", ".join(words).split())[:1000]
+
+
 def needed_roles(options: TableOptions) -> set[str]:
     """The roles that the options depend on."""
     reasons = {
@@ -112,14 +117,13 @@ def _not_one(
     columns: Sequence[str], source: str, role: str, wanted: str | None, found: int
 ) -> InputError:
     kind = {"user": "user ids", "item": "item ids", "rating": "ratings", "time": "times"}
-    there = " ".join(", ".join(columns).split())  # a name in quotes may have line ends
     named = f"named {wanted!r}" if wanted is not None else f"of {kind[role]}"
     remedy = f"Name it with --{role}-column ({role}_column=… in Python)."
     if any(re.fullmatch("[-+.0-9]+", column) for column in columns):
         remedy += " If these are a row of a file already, name them all: --columns user,item,…"
     return expected(
         f"one column {named} in {source}",
-        received=f"{found or 'none'} among the columns {there[:1000]}",
+        received=f"{found or 'none'} among the columns {in_a_line(columns)}",
         remedy=remedy,
     )
 

@@ -109,6 +109,8 @@ def _read(files: Files, options: TableOptions, seed: int) -> Dataset:
 
 def read_part(path: Path, options: TableOptions) -> Part:
     """The columns that matter of one file of a table."""
+    if extension(path) not in DELIMITERS:
+        refuse_options(options, f"{path}, whose columns have names", names=("columns",))
     return _READERS[extension(path)](path, options)
 
 
@@ -122,6 +124,4 @@ def _check_options(files: Files, options: TableOptions) -> None:
             f"{', '.join(path.name for path in files.paths[:3])}, which are splits already",
             names=("k_core", "split_by"),
         )
-    if files.format == TABLE and files.paths and extension(files.paths[0]) not in DELIMITERS:
-        refuse_options(options, f"{files.paths[0]}, whose columns have names", names=("columns",))
     options.check()

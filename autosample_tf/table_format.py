@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosample_tf.columns import Part, find_columns, is_header
+from autosample_tf.columns import Part, find_columns, in_a_line, is_header
 from autosample_tf.compression import extension, open_bytes, open_text
 from autosample_tf.errors import InputError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
@@ -114,14 +114,14 @@ def _read_header(path: Path, named: str | None) -> _Header:
             received="an empty file",
             remedy="Begin it with a line such as `user_id,item_id`.",
         )
-    if named is None:
-        return _Header(path, delimiter, not typed, tuple(words), number)
-    names = tuple(name.strip() for name in named.split(","))
     header = _Header(path, delimiter, not typed, tuple(words), number)
+    if named is None:
+        return header
+    names = tuple(name.strip() for name in named.split(","))
     if header.columns == names or is_header(header.columns):
         raise expected(
             f"no header line in {path}, beside --columns",
-            received=f"{' '.join(', '.join(words).split())[:1000]}",
+            received=in_a_line(words),
             remedy="Leave --columns out; --user-column and the like name single ones.",
         )
     return dataclasses.replace(header, words=names, last_line=0)
@@ -162,7 +162,7 @@ def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
         raise _malformed(header, str(error)) from None
     if not table.num_rows:
         raise _no_rows(header)
-    if header.quotes and lines > header.last_line + table.num_rows:
+    if lines > header.last_line + table.num_rows:
         _warn_of_long_quotes(header)  # or there are blank lines
     return table
 
@@ -202,13 +202,13 @@ def _warn_of_long_quotes(header: _Header) -> None:
 def _parse(
     header: _Header, types: dict[str, pyarrow.DataType], *, use_threads: bool
 ) -> tuple[pyarrow.Table, int]:
-    """The columns, and the number of line ends in the file."""
+    """The columns, and how many line ends there are, not counted where none is within a value."""
     import pyarrow.csv as arrow_csv
 
     with open_bytes(header.path) as stream:
         lines = _Lines(stream)
         table = arrow_csv.read_csv(
-            lines,
+            lines if header.quotes else stream,
             read_options=arrow_csv.ReadOptions(
                 use_threads=use_threads,
                 # Places, since a table may have two columns of one name.

@@ -181,6 +181,15 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "shards").exists()
 
 
+def test_names_of_columns_that_have_names_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"user": 1, "item": 2}\n')
+    with pytest.raises(InputError, match=r"a\.jsonl, whose columns have names; received columns="):
+        write_sharded(
+            str(tmp_path / "a.jsonl"), tmp_path / "shards", TableOptions(columns="user,item")
+        )
+    assert not (tmp_path / "shards").exists()
+
+
 def test_splits_and_other_formats_are_refused(folder: Path, tmp_path: Path) -> None:
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_text("user,item\n1,2\n")
