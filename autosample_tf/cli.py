@@ -173,6 +173,9 @@ def retrain(
 @whole_search_options
 @click.option("--seeds", type=WholeNumbers(), default="0,1,2", show_default=True,
               help="Each another split, model and order; instead of --seed.")  # fmt: skip
+@click.option("--against", multiple=True, metavar="SAMPLER",
+              help="What AutoSample is held against, instead of every candidate and their mixture: "
+                   "a sampler, or 'uniform mixture'. Repeatable.")  # fmt: skip
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on in --run-dir, if wanted with more --seeds.")
 @device_option
@@ -188,6 +191,7 @@ def compare(
     \b
     Example:
       autosample-tf compare --dataset clicks.csv --sampler rns --sampler dns:pool=16 --seeds 0
+      autosample-tf compare --dataset clicks.csv --against dns:pool=16 --seeds 0
     """
     if was_given("seed"):
         raise click.UsageError("--seed: a comparison has several, --seeds.")
@@ -202,7 +206,8 @@ def compare(
 
     run_dir = run_dir or _default_run_dir(f"compare-{_name_of(source)}", settings.model)
     found = run_all(
-        source, settings, run_dir=run_dir, seeds=options["seeds"], resume=resume,
+        source, settings, run_dir=run_dir, seeds=options["seeds"],
+        against=options["against"] or None, resume=resume,
         on_outcome=lambda outcome: print_outcome(outcome, console),
         runner=functools.partial(search_separately, device=device),
     )  # fmt: skip

@@ -23,7 +23,7 @@ from autosample_tf.errors import expected
 from autosample_tf.interactions import Dataset
 from autosample_tf.results import trained_weights
 from autosample_tf.runs import Run, folder_name
-from autosample_tf.samplers import build_samplers
+from autosample_tf.samplers import Sampler, build_samplers
 from autosample_tf.settings import Settings
 from autosample_tf.significance import adjusted, mean_of, paired_p_value
 from autosample_tf.training import Source, described, load_data, search
@@ -61,6 +61,7 @@ def compare(
     *,
     run_dir: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
+    against: Sequence[str] | None = None,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     resume: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -73,6 +74,8 @@ def compare(
       settings: of AutoSample; the others differ by what makes them others.
       run_dir: the folder, in which `runs/` has a run folder a contestant and seed.
       seeds: at least one, each another split, initial model and order.
+      against: what AutoSample is held against instead of every candidate and their mixture:
+        samplers' specs, candidates or not, and `UNIFORM` if wanted.
       variants: more contestants, by name what their settings have other than AutoSample's.
       resume: go on where a comparison stopped; what is finished stays. There may be more seeds
         than before, after those that it began with.
@@ -87,20 +90,21 @@ def compare(
       InputError: for data or settings that cannot be used.
     """
     settings = settings or Settings()
-    _check(settings, seeds)
+    _check(settings, seeds, against)
     run = Run(run_dir)
     with run.locked():
         data = load_data(source, settings, seeds[0])
         resolved = settings.resolved(data.train.num_pairs)
         config = described("compare", source, data, resolved, seeds[0])
         begun = _begun_with(run, seeds) if resume else list(seeds)
-        run.start({**config, "seeds": begun}, resume=resume)
+        beside = None if against is None else list(against)
+        run.start({**config, "seeds": begun, "against": beside}, resume=resume)
         if len(seeds) > len(begun):
             run.write_json("config.json", {**run.config(), "seeds": list(seeds)})
         outcomes = []
         for seed in seeds:
             seeded = dataclasses.replace(settings, seed=seed)
-            for name, own in contestants(seeded, variants or {}).items():
+            for name, own in contestants(seeded, against, variants).items():
                 outcomes.append(_outcome(name, own, source, run.path / "runs", runner))
                 if on_outcome:
                     on_outcome(outcomes[-1])
@@ -109,10 +113,11 @@ def compare(
             "dataset": config["dataset"]["name"],
             "model": settings.model,
             "seeds": list(seeds),
+            "against": beside,
             "patience": settings.patience,
             "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
-            **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or {}),
+            **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or ()),
         }
         run.write_json("comparison.json", found)
         return run.read_json("comparison.json")
@@ -124,9 +129,11 @@ def most_epochs(settings: Settings) -> int:
 
 
 def contestants(
-    settings: Settings, variants: Mapping[str, Mapping[str, Any]]
+    settings: Settings,
+    against: Sequence[str] | None = None,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Settings]:
-    """The settings of each run, by name: candidates alone, their mixture, AutoSample, variants.
+    """The settings of each run, by name: samplers alone, the mixture, AutoSample, variants.
 
     The first two are searches under fixed weights that drop nothing, and no retraining.
     """
@@ -141,11 +148,16 @@ def contestants(
         retrain_epochs=0,
         time_samplers=False,
     )
-    specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
-    alone = {spec: dataclasses.replace(fixed, samplers=(spec,)) for spec in specs}
+    alone = {
+        sampler.spec: dataclasses.replace(fixed, samplers=(sampler.spec,))
+        for sampler in _alone(settings, against)
+    }
+    mixture = {UNIFORM: fixed} if against is None or UNIFORM in against else {}
     own = dataclasses.replace(settings, time_samplers=False)
-    changed = {name: dataclasses.replace(own, **changes) for name, changes in variants.items()}
-    return {**alone, UNIFORM: fixed, AUTOSAMPLE: own, **changed}
+    changed = {
+        name: dataclasses.replace(own, **changes) for name, changes in (variants or {}).items()
+    }
+    return {**alone, **mixture, AUTOSAMPLE: own, **changed}
 
 
 def summary(
@@ -157,16 +169,16 @@ def summary(
       outcomes: of all contestants with the same seeds.
       metric: what is chosen and compared by.
       second: another that is told.
-      variants: the contestants that are no candidates either.
+      variants: the contestants that are no samplers alone either.
 
     Returns:
       `contestants`: for each its `valid` and `test` metrics (mean, standard_error, count,
       users pooled over seeds), `seconds` and `epochs` (means over seeds), and, of all but
       AutoSample, `against`: its paired difference `autosample - it` in the test metric with its
       standard error, users pooled over seeds, and the adjusted p of a t-test over users.
-      `choices`: the same of the best candidate in hindsight, of the one that validation picks
-      seed by seed, and of the uniform mixture.
-      `cost`: AutoSample's seconds, those of all candidates, and their ratio.
+      `choices`: the same of the best sampler alone in hindsight, of the one that validation
+      picks seed by seed, and of the uniform mixture if it ran.
+      `cost`: AutoSample's seconds, those of all samplers alone, and their ratio.
     """
     by_name = _grouped(outcomes)
     ours = by_name[AUTOSAMPLE]
@@ -200,7 +212,7 @@ def summary(
                 "candidate": [run.contestant for run in picked],
                 **_difference(ours, picked, metric),
             },
-            UNIFORM: against[UNIFORM],
+            **({UNIFORM: against[UNIFORM]} if UNIFORM in against else {}),
         },
         "cost": {
             "autosample": seconds[AUTOSAMPLE],
@@ -216,7 +228,13 @@ def _begun_with(run: Run, seeds: Sequence[int]) -> list[int]:
     return begun if list(seeds[: len(begun)]) == begun else list(seeds)
 
 
-def _check(settings: Settings, seeds: Sequence[int]) -> None:
+def _alone(settings: Settings, against: Sequence[str] | None) -> list[Sampler]:
+    """The samplers that are trained alone."""
+    asked = settings.samplers if against is None else [a for a in against if a != UNIFORM]
+    return build_samplers(asked)
+
+
+def _check(settings: Settings, seeds: Sequence[int], against: Sequence[str] | None) -> None:
     if settings.refit:
         raise expected(
             "a comparison without --refit", received="--refit", remedy="Refit what it chose."
@@ -226,6 +244,7 @@ def _check(settings: Settings, seeds: Sequence[int]) -> None:
             "several candidates to compare", received=", ".join(settings.samplers),
             remedy="Name another --sampler.",
         )  # fmt: skip
+    _alone(settings, against)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise expected(
             "different seeds of at least 0", received=list(seeds), remedy="Name each once."

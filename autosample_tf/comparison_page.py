@@ -31,7 +31,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         *(_row(name, each, metric, second) for name, each in _ranked(found)),
         "",
         *(_verdict(name, each) for name, each in found["choices"].items()),
-        _cost(found["cost"]),
+        _cost(found),
     ]
     return "\n".join(lines) + "\n"
 
@@ -94,8 +94,10 @@ def _verdict(choice: str, each: Mapping[str, Any]) -> str:
     return f"- AutoSample - {choice}{f' ({named})' if named else ''}: {_difference(each)}"
 
 
-def _cost(cost: Mapping[str, float]) -> str:
+def _cost(found: Mapping[str, Any]) -> str:
+    cost, against = found["cost"], found["against"]
+    alone = "all candidates" if against is None else "the samplers held against it"
     return (
-        f"- AutoSample took {cost['autosample']:,.0f} s, all candidates one by one "
+        f"- AutoSample took {cost['autosample']:,.0f} s, {alone} one by one "
         f"{cost['exhaustive']:,.0f} s: {cost['ratio']:.2f} of it."
     )

@@ -283,8 +283,7 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
     run = Run.existing(run_dir)
     config = run.config()
     stored = {**config["settings"], **(config["source"] or {})}
-    if "seeds" in config:  # of a comparison
-        stored["seeds"] = config["seeds"]
+    stored |= {name: config[name] for name in ("seeds", "against") if name in config}
     # Before they are put together: of both, a check may name one that was not given.
     given = {
         name: list(options[name]) if isinstance(options[name], tuple) else options[name]

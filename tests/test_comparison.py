@@ -43,7 +43,7 @@ def compared(data: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 def test_everybody_has_the_same_budget_data_and_seed() -> None:
     settings = Settings(samplers=("rns", "pns"), search_epochs=7, retrain_epochs=5, patience=3)
-    everybody = contestants(settings, {})
+    everybody = contestants(settings)
     assert list(everybody) == ["rns", "pns:alpha=0.75", UNIFORM, AUTOSAMPLE]
     for own in everybody.values():
         assert own.search_epochs + own.retrain_epochs == 12
@@ -82,7 +82,7 @@ def name_of(run: Run) -> str:
 def test_a_candidate_alone_is_the_run_that_search_makes_of_it(
     data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    alone = contestants(dataclasses.replace(TWO, seed=1), {})["dns:pool=4"]
+    alone = contestants(dataclasses.replace(TWO, seed=1))["dns:pool=4"]
     metrics = search(data, alone, run_dir=tmp_path / "alone")
     stored = Run(compared[0] / "runs" / "dns_pool=4" / "seed-1").metrics()
     assert without_seconds(metrics) == without_seconds(stored)
@@ -130,6 +130,31 @@ def test_a_comparison_goes_on_with_more_seeds(
     assert fingerprints(folder / "runs" / "rns" / "seed-1") == done
     users = found["contestants"]["rns"]["test"]["ndcg@10"]["count"]
     assert users == 2 * compared[1]["contestants"]["rns"]["test"]["ndcg@10"]["count"]
+
+
+def test_it_may_be_held_against_named_samplers_alone(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """A candidate, and a sampler that is none."""
+    asked: dict[str, Settings] = {}
+
+    def runner(source: Any, settings: Settings, *, run_dir: Path, **how: Any) -> None:
+        asked[run_dir.parent.name] = settings
+        shutil.copytree(compared[0] / "runs" / "rns" / "seed-1", run_dir)
+
+    found = compare(data, TWO, run_dir=tmp_path / "new", seeds=(1,), runner=runner,
+                    against=("dns:pool=4", "bns:pool=2"))  # fmt: skip
+    alone = ["dns:pool=4", "bns:pool=2,weight=5.0,prior=1.0"]
+    assert list(found["contestants"]) == [*alone, AUTOSAMPLE]
+    assert list(found["choices"]) == ["best in hindsight", "picked by validation"]
+    assert found["against"] == Run(tmp_path / "new").config()["against"]
+    assert asked["autosample"].samplers == TWO.samplers
+    assert [own.samplers for own in asked.values()][:2] == [(spec,) for spec in alone]
+    assert "the samplers held against it" in markdown(found)
+    mixed = contestants(TWO, against=("rns", UNIFORM))
+    assert list(mixed) == ["rns", UNIFORM, AUTOSAMPLE]
+    with pytest.raises(InputError, match="against was"):
+        compare(data, TWO, run_dir=tmp_path / "new", seeds=(1,), resume=True, runner=runner)
 
 
 def test_what_a_variant_leaves_open_is_its_own(
@@ -211,21 +236,25 @@ def test_the_page_ranks_by_test_and_tells_the_verdicts(
 
 
 @pytest.mark.parametrize(
-    ("changes", "seeds", "told"),
+    ("changes", "how", "told"),
     [
-        ({"refit": True}, (0,), "without --refit"),
-        ({"samplers": ("rns",)}, (0,), "several candidates"),
-        ({}, (0, 0), "different seeds"),
-        ({}, (), "different seeds"),
-        ({}, (-1,), "different seeds"),
+        ({"refit": True}, {}, "without --refit"),
+        ({"samplers": ("rns",)}, {}, "several candidates"),
+        ({}, {"seeds": (0, 0)}, "different seeds"),
+        ({}, {"seeds": ()}, "different seeds"),
+        ({}, {"seeds": (-1,)}, "different seeds"),
+        ({}, {"against": ()}, "at least one sampler"),
+        ({}, {"against": (UNIFORM,)}, "at least one sampler"),
+        ({}, {"against": ("rns", "rns")}, "different samplers"),
+        ({}, {"against": ("nobody",)}, "nobody"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
-    data: str, tmp_path: Path, changes: dict[str, Any], seeds: tuple[int, ...], told: str
+    data: str, tmp_path: Path, changes: dict[str, Any], how: dict[str, Any], told: str
 ) -> None:
     settings = dataclasses.replace(TWO, **changes)
     with pytest.raises(InputError, match=told):
-        compare(data, settings, run_dir=tmp_path / "none", seeds=seeds)
+        compare(data, settings, run_dir=tmp_path / "none", **how)
     assert not (tmp_path / "none").exists()
 
 
@@ -243,6 +272,11 @@ def test_the_command_writes_the_table_three_times(command: Any, data: str, tmp_p
     code, out, _ = command("compare", "--resume", "--run-dir", tmp_path / "run")
     assert code == 0
     assert f"AutoSample - {UNIFORM}" in out
+    code, out, _ = command("compare", *given, tmp_path / "one", "--json", "--against", "rns")
+    assert code == 0
+    assert list(json.loads(out)["contestants"]) == ["rns", AUTOSAMPLE]
+    code, out, _ = command("compare", "--resume", "--run-dir", tmp_path / "one")
+    assert (code, UNIFORM in out) == (0, False)
     code, _, err = command("compare", "--dataset", data, "--seed", 1)
     assert code == 2
     assert "--seeds" in err

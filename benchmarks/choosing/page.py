@@ -7,9 +7,10 @@ reads every `benchmarks/results/choosing/*.json`. Its figures are theirs: nothin
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from record import RESULTS
 from tables import DOCS, fill, four, markdown
 
 from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
+
+Figures = Mapping[str, Any]
 
 PAGE = DOCS / "choosing.md"
 
@@ -39,6 +42,7 @@ def records_in(folder: Path) -> list[dict[str, Any]]:
 
 def verdicts(found: list[Mapping[str, Any]]) -> str:
     """AutoSample beside the choices one has without it, a row a pair of data and model."""
+    found = [together(list(group)) for _, group in itertools.groupby(found, pair_name)]
     head = ["test NDCG@20", "seeds", "AutoSample", "best in hindsight", "AutoSample - it",
             "picked by validation", "AutoSample - it", "uniform mixture", "AutoSample - it",
             "seconds of exhaustive"]  # fmt: skip
@@ -66,6 +70,72 @@ def verdicts(found: list[Mapping[str, Any]]) -> str:
     mean = np.mean([each["choices"]["best in hindsight"]["difference"] for each in found])
     table = markdown(head, rows)
     return f"{table}\n\nMean difference to the best in hindsight: {mean:+.4f}."
+
+
+def together(found: Sequence[Figures]) -> dict[str, Any]:
+    """Comparisons of one pair with different seeds as one, as far as `verdicts` reads it.
+
+    The first is of all candidates. The best in hindsight is of those that ran with all seeds; what
+    ran with some is of these, and the cost of the comparisons of all candidates.
+    """
+    metric, first = found[0]["metric"], found[0]
+
+    def tested(name: str) -> dict[str, float]:
+        return pooled(each["contestants"][name]["test"][metric] for each in ran_in(name))
+
+    def ran_in(name: str) -> list[Figures]:
+        return [each for each in found if name in each["contestants"]]
+
+    def differing(name: str) -> dict[str, float]:
+        return pooled_differences(ran_in(name), lambda each: each["contestants"][name]["against"])
+
+    alone = [name for name in first["contestants"] if name not in {AUTOSAMPLE, *variants(first)}]
+    best = max((name for name in alone if len(ran_in(name)) == len(found)),
+               key=lambda name: tested(name)["mean"])  # fmt: skip
+    chosen = [each["choices"]["picked by validation"] for each in found]
+    costs = [each["cost"] for each in found if each.get("against") is None]
+    ours, theirs = (sum(cost[whose] for cost in costs) for whose in ("autosample", "exhaustive"))
+    return {
+        **{name: first[name] for name in ("dataset", "model", "metric")},
+        "seeds": [seed for each in found for seed in each["seeds"]],
+        "contestants": {
+            name: {"test": {metric: tested(name)}} for name in (AUTOSAMPLE, UNIFORM, best)
+        },
+        "choices": {
+            "best in hindsight": {"candidate": best, **differing(best)},
+            "picked by validation": {
+                "candidate": [name for each in chosen for name in each["candidate"]],
+                **pooled_differences(found, lambda each: each["choices"]["picked by validation"]),
+            },
+            UNIFORM: differing(UNIFORM),
+        },
+        "cost": {"ratio": ours / theirs},
+    }
+
+
+def pooled_differences(
+    found: Sequence[Figures], of: Callable[[Figures], Figures]
+) -> dict[str, float]:
+    """AutoSample's difference to what `of` takes of a comparison, of several together."""
+    parts = []
+    for each in found:
+        count = each["contestants"][AUTOSAMPLE]["test"][each["metric"]]["count"]
+        parts.append({**of(each), "mean": of(each)["difference"], "count": count})
+    both = pooled(parts)
+    return {"difference": both["mean"], "standard_error": both["standard_error"]}
+
+
+def pooled(parts: Iterable[Figures]) -> dict[str, float]:
+    """The `mean` of several samples' values together and its `standard_error`, of those of each
+    sample, and its `count`."""
+    seen = list(parts)
+    means, errors, counts = (
+        np.array([part[name] for part in seen]) for name in ("mean", "standard_error", "count")
+    )
+    count = counts.sum()
+    mean = means @ counts / count
+    squares = errors**2 @ (counts * (counts - 1)) + (means - mean) ** 2 @ counts
+    return {"mean": mean, "standard_error": np.sqrt(squares / (count - 1) / count)}
 
 
 def ablations(found: list[Mapping[str, Any]]) -> str:

@@ -5,7 +5,8 @@
 is `autosample-tf compare` with the variants below as further contestants. What has run stays in
 `--runs`, and the next call goes on from there; a run is `autosample-tf search`. Writes
 `benchmarks/results/choosing/<dataset>-<model>.json`, of which `page.py` makes the tables of
-`docs/choosing.md`.
+`docs/choosing.md`. What is called with other first seeds than 0 gets a file of its own
+(`<dataset>-<model>-seeds-1-2.json`), and `page.py` puts both into one row.
 """
 
 from __future__ import annotations
@@ -47,16 +48,18 @@ RUNS = Path("~/.cache/autosample-tf/choosing")
 def main(given: list[str] | None = None) -> None:
     """Runs what is missing, and writes what all came to."""
     arguments = parse(given)
-    name = f"{default_name(str(Path(arguments.path).resolve()))}-{arguments.model}"
+    pair = f"{default_name(str(Path(arguments.path).resolve()))}-{arguments.model}"
+    name = file_name(pair, arguments.seeds)
     changes = {key: json.loads(value) for key, value in (s.split("=", 1) for s in arguments.set)}
     settings = Settings(model=arguments.model, **changes)
-    variants = {name: VARIANTS[name] for name in arguments.variants}
+    variants = {variant: VARIANTS[variant] for variant in arguments.variants}
     seen_on, run_dir = machine(), arguments.runs.expanduser() / name
     found = compare(
         Source(arguments.path),
         settings,
         run_dir=run_dir,
         seeds=arguments.seeds,
+        against=arguments.against,
         variants=variants,
         resume=(run_dir / "config.json").is_file(),
         on_outcome=tell,
@@ -69,11 +72,17 @@ def main(given: list[str] | None = None) -> None:
     output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
+def file_name(pair: str, seeds: list[int]) -> str:
+    """Of further seeds, a file beside that of the first ones."""
+    return pair if seeds[0] == 0 else f"{pair}-seeds-{'-'.join(map(str, seeds))}"
+
+
 def command(arguments: argparse.Namespace) -> str:
     """What was called, places on this machine left out."""
     parts = ["python benchmarks/choosing/run.py", Path(arguments.path).resolve().name]
     parts += ["--model", arguments.model, "--seeds", ",".join(map(str, arguments.seeds))]
     parts += ["--variants", f"'{','.join(arguments.variants)}'"]
+    parts += [f"--against {shlex.quote(each)}" for each in arguments.against or ()]
     return " ".join([*parts, *(f"--set {shlex.quote(each)}" for each in arguments.set)])
 
 
@@ -94,6 +103,8 @@ def parse(given: list[str] | None) -> argparse.Namespace:
                         default=[0, 1, 2])  # fmt: skip
     parser.add_argument("--variants", type=lambda text: [v for v in text.split(",") if v],
                         default=list(VARIANTS), help="all (default), some, or ''")  # fmt: skip
+    parser.add_argument("--against", action="append", metavar="SAMPLER",
+                        help="as of `compare`; repeatable, all candidates by default")  # fmt: skip
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=JSON",
                         help="a setting of everybody, as batch_size=8192; repeatable")  # fmt: skip
     parser.add_argument("--runs", type=Path, default=RUNS, help=f"of the run folders ({RUNS})")
