@@ -41,12 +41,14 @@ class Part:
       names: what each of them is called in the source.
       source: what messages call the source.
       place: tells where a row is, the first being 0, for messages.
+      long_rows: how many rows have a line end within a value.
     """
 
     columns: dict[str, pyarrow.ChunkedArray]
     names: dict[str, str]
     source: str
     place: Callable[[int], str]
+    long_rows: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -85,6 +87,17 @@ def find_columns(columns: Sequence[str], source: str, options: TableOptions) -> 
 def is_header(words: Sequence[str]) -> bool:
     """Whether common names of users and of items are among them, as no row has."""
     return all(_candidates(words, None, _COMMON_NAMES[role]) for role in ("user", "item"))
+
+
+def are_names(texts: pyarrow.Array, role: str, own: str) -> pyarrow.Array:
+    """[n] bool: whether texts are common names of a role's column, or its own name in a table."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    bare = pc.utf8_ltrim(texts, "\ufeff")  # of files with a byte order mark, one after the other
+    folded = pc.replace_substring_regex(pc.utf8_lower(bare), "[-_ ]", "")
+    common = pc.is_in(folded, pyarrow.array(_COMMON_NAMES[role]))
+    return pc.or_(common, pc.equal(pc.utf8_trim_whitespace(bare), own))
 
 
 def in_a_line(words: Sequence[str]) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from autosample_tf.options import (
     source_options,
 )
 from autosample_tf.table_options import TableOptions
-from autosample_tf.terminal import downloading, make_console, native_messages_off
+from autosample_tf.terminal import chatter_off, downloading, make_console, native_messages_off
 
 
 @click.group()
@@ -168,18 +166,16 @@ def shard(
     source = {name: value for name, value in chosen_source(options).items() if name != "data_dir"}
     if options["dataset"] is None or options["data_dir"] is not None:
         raise click.UsageError("--dataset names the files to shard; --data-dir is for known data.")
-    with (
-        native_messages_off(),
-        StringIO() as chatter,
-        redirect_stdout(chatter),
-        redirect_stderr(chatter),
-    ):
+    with chatter_off():
+        from autosample_tf.preparation import warn
         from autosample_tf.sharding import write_sharded
 
+        table = TableOptions(**source)
         written = write_sharded(
-            options["dataset"], output, TableOptions(**source), valid_fraction=valid_fraction,
+            options["dataset"], output, table, valid_fraction=valid_fraction,
             seed=seed, most_positives=most_positives, num_shards=shards, beam_options=beam_options,
         )  # fmt: skip
+    warn(written, table, splits_given=False)
     counts = written.counts()
     if as_json:
         click.echo(json.dumps({"folder": str(output), **counts}))

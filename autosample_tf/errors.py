@@ -13,6 +13,10 @@ class InputError(ValueError):
     """Bad input: data, settings or a run folder that cannot be used as given."""
 
 
+class NoRowsError(InputError):
+    """No row is there, or none counts."""
+
+
 def expected(what: str, *, received: object, remedy: str) -> InputError:
     """Builds an `InputError` from the three parts that every message has."""
     return InputError(f"Expected {what}; received {received}. {remedy}")

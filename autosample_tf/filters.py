@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import NoRowsError, expected
 from autosample_tf.events import Events
 from autosample_tf.instants import format_instant, parse_instant
 from autosample_tf.table_options import TableOptions
-
-
-class NoRowsLeftError(InputError):
-    """No row counts."""
 
 
 def window(events: Events, since: str | None, until: str | None) -> np.ndarray:
@@ -19,14 +15,14 @@ def window(events: Events, since: str | None, until: str | None) -> np.ndarray:
 
     Raises:
       InputError: if a moment cannot be read.
-      NoRowsLeftError: if no row is between them.
+      NoRowsError: if no row is between them.
     """
     first = -np.inf if since is None else parse_instant(since, "since")
     last = np.inf if until is None else parse_instant(until, "until")
     within = (events.times >= first) & (events.times < last)
     if not within.any():
         span = f"{format_instant(events.times.min())} to {format_instant(events.times.max())}"
-        raise NoRowsLeftError(
+        raise NoRowsError(
             expected(
                 f"rows from {since or 'the first'} on and before {until or 'the end'}",
                 received=f"none: they are from {span}",
@@ -40,11 +36,11 @@ def rated(events: Events, least: float) -> np.ndarray:
     """[num_rows] bool: whether a row is rated `least` or higher.
 
     Raises:
-      NoRowsLeftError: if none is.
+      NoRowsError: if none is.
     """
     high = events.ratings >= least
     if not high.any():
-        raise NoRowsLeftError(
+        raise NoRowsError(
             expected(
                 f"rows rated {least:g} or higher",
                 received=f"ratings of at most {events.ratings.max():g}",

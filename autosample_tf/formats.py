@@ -15,6 +15,7 @@ from autosample_tf.cache import cached
 from autosample_tf.columns import Part, needed_roles
 from autosample_tf.compression import extension
 from autosample_tf.dataset_folder import read_dataset
+from autosample_tf.errors import NoRowsError
 from autosample_tf.events import gather
 from autosample_tf.interactions import Dataset
 from autosample_tf.json_format import read_json_lines
@@ -102,9 +103,34 @@ def read_object(
 def _read(files: Files, options: TableOptions, seed: int) -> Dataset:
     if files.format == LIGHTGCN:
         return read_lightgcn(files.folder, name=files.name)
-    parts = [read_part(path, options) for path in files.paths]
-    events = gather(parts, needed_roles(options), files.splits)
-    return prepare(events, options, name=files.name, seed=seed)
+    parts, splits = _parts(files, options)
+    events = gather(parts, needed_roles(options), splits)
+    dataset = prepare(events, options, name=files.name, seed=seed)
+    if long_rows := sum(part.long_rows for part in parts):
+        notes = {**dataset.notes, "rows_of_several_lines": long_rows}
+        dataset = dataclasses.replace(dataset, notes=notes)
+    return dataset
+
+
+def _parts(files: Files, options: TableOptions) -> tuple[list[Part], list[str] | None]:
+    """The files of a table that have rows, and their splits if they come in such.
+
+    Raises:
+      InputError: if a file cannot be read, or a split has no row.
+    """
+    splits = files.splits or ("train",) * len(files.paths)
+    parts: dict[Path, Part] = {}
+    empty: dict[str, NoRowsError] = {}
+    for path, split in zip(files.paths, splits, strict=True):
+        try:
+            parts[path] = read_part(path, options)
+        except NoRowsError as error:  # a worker may have had none to write
+            empty.setdefault(split, error)
+    own = [split for path, split in zip(files.paths, splits, strict=True) if path in parts]
+    for split in empty:
+        if split not in own:
+            raise empty[split]
+    return list(parts.values()), own if files.splits else None
 
 
 def read_part(path: Path, options: TableOptions) -> Part:

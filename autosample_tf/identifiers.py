@@ -47,6 +47,9 @@ def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndar
     """
     import pyarrow
 
+    columns = [_plain(column) for column in columns]
+    if (inexact := _inexact(columns)) is not None:
+        return inexact
     chunks = [chunk for column in columns for chunk in _as_dictionaries(column)]
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     whole = pyarrow.chunked_array(chunks, type=text)
@@ -76,17 +79,60 @@ def in_order(ids: Sequence[str]) -> list[str]:
     return [ids[place] for place in _order(pyarrow.array(ids, pyarrow.string()))]
 
 
-def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
-    """The column as arrays of int32 indices into dictionaries of text."""
+def _plain(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """The column without what has one id in two forms: -0.0, NaN, dictionaries with a null."""
     import pyarrow
     import pyarrow.compute as pc
 
-    if pyarrow.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), None, column)  # no id, as pandas has it
-    if pyarrow.types.is_dictionary(column.type) and any(
-        chunk.dictionary.null_count for chunk in column.chunks
+    types = pyarrow.types
+    if types.is_dictionary(column.type) and (
+        types.is_floating(column.type.value_type)
+        or any(chunk.dictionary.null_count for chunk in column.chunks)
     ):
         column = column.cast(column.type.value_type)
+    if types.is_floating(column.type):
+        doubles = pc.add(column.cast(pyarrow.float64()), 0.0)
+        is_nan = pc.is_nan(doubles)  # no id, as pandas has it
+        column = pc.if_else(is_nan, None, doubles).cast(column.type)
+    return column
+
+
+def _inexact(columns: Sequence[pyarrow.ChunkedArray]) -> Unusable | None:
+    """The first row whose id is a float of a size at which its type rounds whole numbers."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    before = 0
+    for column in columns:
+        if pyarrow.types.is_floating(column.type):
+            most = 2.0 ** (np.finfo(column.type.to_pandas_dtype()).nmant + 1)
+            is_larger = pc.greater(pc.abs(column.cast(pyarrow.float64())), most)
+            if (row := pc.index(is_larger, True).as_py()) >= 0:
+                reason = f"one of type {column.type}, which rounds whole numbers of that size"
+                return Unusable(before + row, reason)
+        before += len(column)
+    return None
+
+
+def _text(values: pyarrow.Array) -> pyarrow.Array:
+    """Different values as text, whole numbers of any type without a point or an exponent."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    text = values.cast(pyarrow.string())
+    if not pyarrow.types.is_floating(values.type):
+        return text
+    doubles = values.cast(pyarrow.float64())
+    whole = pc.trunc(doubles)
+    return pc.if_else(
+        pc.equal(whole, doubles), whole.cast(pyarrow.int64()).cast(pyarrow.string()), text
+    )
+
+
+def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArray]:
+    """The column as arrays of int32 indices into dictionaries of text."""
+    import pyarrow
+
     if not pyarrow.types.is_dictionary(column.type):
         chunks = column.dictionary_encode().chunks
         # All of them have one dictionary, which may be long: it is cast once.
@@ -95,9 +141,7 @@ def _as_dictionaries(column: pyarrow.ChunkedArray) -> list[pyarrow.DictionaryArr
     else:
         arrays = [(chunk.indices, chunk.dictionary) for chunk in column.chunks]
     return [
-        pyarrow.DictionaryArray.from_arrays(
-            indices.cast(pyarrow.int32()), dictionary.cast(pyarrow.string())
-        )
+        pyarrow.DictionaryArray.from_arrays(indices.cast(pyarrow.int32()), _text(dictionary))
         for indices, dictionary in arrays
     ]
 

@@ -5,15 +5,14 @@ pyarrow parses; where it fails, Python reads the lines again to name the one tha
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosample_tf.columns import Part, find_columns
+from autosample_tf.columns import Part, find_columns, needed_roles
 from autosample_tf.compression import open_bytes, open_text
-from autosample_tf.errors import InputError, as_pyarrow_says, expected
+from autosample_tf.errors import InputError, NoRowsError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ _LONGEST_LINE = 1 << 20  # characters
 def read_json_lines(path: Path, options: TableOptions) -> Part:
     """Reads the fields that matter of JSON lines.
 
-    The first lines tell the fields and their types; any line may lack those that are not ids.
+    The first lines tell the fields and their types, and as many more as it takes until what is
+    needed has a value; any line may lack those that are not ids. What nothing depends on is left
+    out where it is not of one kind.
 
     Args:
       path: a .jsonl or .ndjson file, maybe compressed.
@@ -35,26 +36,21 @@ def read_json_lines(path: Path, options: TableOptions) -> Part:
 
     Raises:
       InputError: at the first line that is malformed, or if a field is missing.
+      NoRowsError: if there is no line.
     """
-    import pyarrow
-
-    head = [values for _, values in itertools.islice(_lines(path), _HEAD)]
-    if not head:
-        raise expected(
-            f"a JSON object on each line of {path}",
-            received="an empty file",
-            remedy='Write lines such as {"user": 1, "item": 2}.',
+    first = _first_values(path, options)
+    if not first:
+        raise NoRowsError(
+            expected(
+                f"a JSON object on each line of {path}",
+                received="an empty file",
+                remedy='Write lines such as {"user": 1, "item": 2}.',
+            )
         )
-    fields = list(dict.fromkeys(name for values in head for name in values))
+    fields = list(first)
     names = {role: fields[at] for role, at in find_columns(fields, str(path), options).items()}
-    kinds = {
-        name: _kind([values[name] for values in head if values.get(name) is not None], role)
-        for role, name in names.items()
-    }
-    try:
-        table = _parse(path, kinds)
-    except pyarrow.ArrowException as error:
-        raise _malformed(path, kinds, str(error)) from None
+    kinds = {name: _kind(first[name], role) for role, name in names.items()}
+    table, names = _parse_what_can_be(path, names, kinds, needed_roles(options))
     return Part(
         columns={role: table[name] for role, name in names.items()},
         names=names,
@@ -63,15 +59,66 @@ def read_json_lines(path: Path, options: TableOptions) -> Part:
     )
 
 
-def _kind(values: list[Any], role: str) -> str:
+def _first_values(path: Path, options: TableOptions) -> dict[str, Any]:
+    """The first value of each field, None where there is none in the lines that were looked at."""
+    first: dict[str, Any] = {}
+    is_enough = False
+    for place, (_, values) in enumerate(_lines(path)):
+        if place >= _HEAD and is_enough:
+            break
+        fresh = {
+            name: value
+            for name, value in values.items()
+            if name not in first or (first[name] is None and value is not None)
+        }
+        first |= fresh
+        if place >= _HEAD - 1 and (fresh or place == _HEAD - 1):
+            is_enough = _has_what_is_needed(first, path, options)
+    return first
+
+
+def _has_what_is_needed(first: dict[str, Any], path: Path, options: TableOptions) -> bool:
+    fields = list(first)
+    try:
+        places = find_columns(fields, str(path), options)
+    except InputError:
+        return False
+    return all(first[fields[places[role]]] is not None for role in needed_roles(options))
+
+
+def _kind(value: Any, role: str) -> str:
     """What a field's values are, as the first of them is; an id's may be whole numbers."""
-    if not values or isinstance(values[0], bool) or not isinstance(values[0], (int, float)):
+    if isinstance(value, bool):
+        return "boolean"
+    if not isinstance(value, (int, float)):
         return "text"
-    is_whole = role in ("user", "item") and isinstance(values[0], int)
-    return "whole number" if is_whole else "number"
+    return "whole number" if role in ("user", "item") and isinstance(value, int) else "number"
 
 
-_PYTHON_TYPES: dict[str, Any] = {"whole number": int, "number": (int, float), "text": str}
+_PYTHON_TYPES: dict[str, Any] = {
+    "whole number": int, "number": (int, float), "text": str, "boolean": bool,
+}  # fmt: skip
+
+
+def _parse_what_can_be(
+    path: Path, names: dict[str, str], kinds: dict[str, str], needed: set[str]
+) -> tuple[pyarrow.Table, dict[str, str]]:
+    """The table, and the fields by role, without what is not needed and not of one kind."""
+    import pyarrow
+
+    while True:
+        try:
+            table = _parse(path, {name: kinds[name] for name in names.values()})
+            for role in ("user", "item"):
+                table[names[role]].validate(full=True)  # that its bytes are UTF-8
+        except pyarrow.ArrowException as error:
+            wrong, told = _malformed(path, {n: kinds[n] for n in names.values()}, str(error))
+            left = {role: name for role, name in names.items() if name != wrong or role in needed}
+            if left == names:
+                raise told from None
+            names = left
+        else:
+            return table, names
 
 
 def _parse(path: Path, kinds: dict[str, str]) -> pyarrow.Table:
@@ -82,6 +129,7 @@ def _parse(path: Path, kinds: dict[str, str]) -> pyarrow.Table:
         "whole number": pyarrow.int64(),
         "number": pyarrow.float64(),
         "text": pyarrow.string(),
+        "boolean": pyarrow.bool_(),
     }
     schema = pyarrow.schema([(name, types[kind]) for name, kind in kinds.items()])
     has_mark = _begins_with_mark(path)
@@ -101,24 +149,35 @@ def _begins_with_mark(path: Path) -> bool:
         return stream.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK
 
 
-def _malformed(path: Path, kinds: dict[str, str], message: str) -> InputError:
-    """The error for the first line that pyarrow cannot have read."""
+def _malformed(path: Path, kinds: dict[str, str], message: str) -> tuple[str | None, InputError]:
+    """The field and the error of the first line that pyarrow cannot have read."""
     for number, values in _lines(path):
         for name, kind in kinds.items():
-            value = values.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, _PYTHON_TYPES[kind]):
-                return expected(
-                    f"a {kind} as {name!r}, as in the lines before, at {path}:{number}",
-                    received=json.dumps(value)[:100],
+            if (wrong := _wrong(values.get(name), kind)) is not None:
+                return name, expected(
+                    f"a {wrong} as {name!r}, as in the lines before, at {path}:{number}",
+                    received=json.dumps(values[name], ensure_ascii=False)[:100],
                     remedy="Write all of one kind.",
                 )
-    return expected(
+    told = expected(
         f"JSON lines in {path}",
         received=as_pyarrow_says(message),
         remedy="Correct them.",
     )
+    return None, told
+
+
+def _wrong(value: Any, kind: str) -> str | None:
+    """What a value should be, if it is something else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) != (kind == "boolean") or not isinstance(value, _PYTHON_TYPES[kind]):
+        return kind
+    if kind == "whole number" and not -(2**63) <= value < 2**63:
+        return "whole number of 64 bits"
+    if kind == "text" and "\ufffd" in value:
+        return "text in UTF-8"
+    return None
 
 
 def _place(path: Path, row: int) -> str:

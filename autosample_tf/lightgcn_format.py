@@ -24,6 +24,7 @@ from autosample_tf.splits import without_seen
 _SPLITS = ("train", "valid", "test")
 _REQUIRED = ("train", "test")
 _LINE = "a line `user item item …` of non-negative integers"
+_EARLIEST_TIME = 10**8  # 1973 in Unix seconds, and more items than any catalogue has
 _MOST_DIGITS = 18  # what int64 holds whatever the digits are
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 23  # bytes that are parsed at once, or one line if that is longer
@@ -69,6 +70,8 @@ def read_lightgcn(folder: Path, *, name: str) -> Dataset:
     files = {split: folder / f"{split}.txt" for split in _SPLITS}
     _check_files(folder, [files[split] for split in _REQUIRED])
     lines = {split: parse(path) for split, path in files.items() if path.is_file()}
+    for split, part in lines.items():
+        _check_no_table(files[split], part)
     user_ids = _vocabulary([part.users for part in lines.values()])
     item_ids = _vocabulary([part.items for part in lines.values()])
     merged = {split: _index(part, user_ids, item_ids) for split, part in lines.items()}
@@ -204,6 +207,18 @@ def _check_files(folder: Path, required: list[Path]) -> None:
             + (f" and {len(there) - 10} more" if len(there) > 10 else ""),
             remedy=f"Put {' and '.join(missing)} there, or give the path of a table "
             "(.csv, .parquet, …) or of a folder of them.",
+        )
+
+
+def _check_no_table(path: Path, lines: _Lines) -> None:
+    """Refuses rows of user, item, rating and time, which would be read as three items each."""
+    if not len(lines.counts) or (lines.counts != 3).any():
+        return
+    if len(distinct(lines.users)) < len(lines.users) and lines.items[2::3].min() >= _EARLIEST_TIME:
+        raise expected(
+            f"{_LINE} in {path}",
+            received="a user, an item, a rating and a time on every line",
+            remedy="Rename it to .tsv or .csv and pass --columns user,item,rating,timestamp.",
         )
 
 

@@ -9,13 +9,14 @@ import numpy as np
 
 from autosample_tf.columns import Part
 from autosample_tf.errors import InputError, expected
+from autosample_tf.instants import UNITS, unit_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-# The most that Unix time can be in each unit, and how many of it make a second: 10^11 seconds
-# are the year 5138, and 10^11 milliseconds the year 1973.
-_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (np.inf, 1e9))
+# Text with a time of day and a zone behind it; digits of a second beyond a millionth.
+_ZONED = "[0-9]:[0-9]{2}.*([zZ]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_BELOW_MICROSECONDS = "([.][0-9]{6})[0-9]+"
 
 _Convert = Callable[["pyarrow.ChunkedArray"], np.ndarray]
 
@@ -38,7 +39,8 @@ def times(parts: Sequence[Part], role: str = "time") -> np.ndarray:
     """[num_rows] float64: a column of times in Unix seconds.
 
     Times are dates, text in ISO 8601 (UTC where it names no zone), or numbers since 1970: in
-    seconds, milliseconds, microseconds or nanoseconds, which their size tells.
+    seconds, milliseconds, microseconds or nanoseconds, which their size tells; not years or days
+    in digits alone (`2020`, `20200131`), which would be seconds of 1970.
 
     Raises:
       InputError: at the first row without one, or in another unit than the others.
@@ -115,16 +117,27 @@ def _as_times(column: pyarrow.ChunkedArray) -> np.ndarray:
     """Numbers as they are, and everything else in Unix seconds."""
     import pyarrow
 
+    if isinstance(column.type, pyarrow.BaseExtensionType):
+        raise pyarrow.ArrowInvalid("no time")  # pandas' periods count months, or whatever
     if pyarrow.types.is_temporal(column.type):
         return _seconds(column)
     try:
         return _as_numbers(column)
     except pyarrow.ArrowInvalid:
-        pass
-    try:
-        return _seconds(_cast(column, pyarrow.timestamp("us")))
-    except pyarrow.ArrowInvalid:  # with zones
-        return _seconds(_cast(column, pyarrow.timestamp("us", "UTC")))
+        return _seconds_of_text(column)
+
+
+def _seconds_of_text(column: pyarrow.ChunkedArray) -> np.ndarray:
+    """Unix seconds of ISO 8601, UTC where it names no zone; NaN where it is null."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(_cast(column, pyarrow.string()))
+    text = pc.replace_substring_regex(text, _BELOW_MICROSECONDS, r"\1")
+    is_zoned = pc.match_substring_regex(text, _ZONED)
+    zoned = _cast(pc.if_else(is_zoned, text, None), pyarrow.timestamp("us", "UTC"))
+    others = _cast(pc.if_else(is_zoned, None, text), pyarrow.timestamp("us"))
+    return np.fmax(_seconds(zoned), _seconds(others))  # of which one is NaN
 
 
 def _seconds(column: pyarrow.ChunkedArray) -> np.ndarray:
@@ -171,16 +184,65 @@ def _first_failing(column: pyarrow.ChunkedArray, convert: _Convert) -> int:
 
 
 def _in_seconds(values: np.ndarray, parts: Sequence[Part], role: str) -> np.ndarray:
-    """Unix seconds of Unix time in whichever unit its largest value must be in."""
-    sizes = np.abs(values)
-    largest = np.nanmax(sizes, initial=0)
-    unit = next(at for at, (most, _) in enumerate(_UNITS) if largest < most or most == np.inf)
+    """Unix seconds of Unix time in whichever unit its largest value must be in; of dates, which
+    are in seconds already, as they are."""
+    is_unix = np.concatenate(
+        [np.full(part.num_rows, _holds_numbers(part.columns[role])) for part in parts]
+    )
+    numbers = np.where(is_unix, values, 0.0)
+    if _are_dates(numbers[numbers != 0]):
+        row = int(np.argmax(numbers != 0))
+        raise expected(
+            f"Unix times or ISO 8601 in column {parts[0].names[role]!r} at {place_of(parts, row)}",
+            received=f"{numbers[row]:.0f}, as all are: dates in digits alone",
+            remedy="Write them as 2020-01-31.",
+        )
+    sizes = np.abs(numbers)
+    unit = unit_of(np.nanmax(sizes, initial=0))
     if unit:
         # 0 stands for no time often enough, and is the same in any unit.
-        is_smaller = (sizes > 0) & (sizes < _UNITS[unit - 1][0])
+        is_smaller = (sizes > 0) & (sizes < UNITS[unit - 1][0])
         if is_smaller.any():
-            raise _two_units(values, is_smaller, parts, role)
-    return values / _UNITS[unit][1]
+            raise _two_units(numbers, is_smaller, parts, role)
+    return np.where(is_unix, values / UNITS[unit][1], values)
+
+
+def _holds_numbers(column: pyarrow.ChunkedArray) -> bool:
+    """Whether times are numbers, of a column in which all are, or none."""
+    import pyarrow
+
+    if pyarrow.types.is_temporal(column.type):
+        return False
+    try:
+        _as_numbers(column.drop_null().slice(0, 1))
+    except pyarrow.ArrowInvalid:
+        return False
+    return True
+
+
+def _are_dates(values: np.ndarray) -> bool:
+    """Whether numbers read as years, as days (20200131) or as moments (20200131120000), all of
+    them; as Unix time they would be of 1970 and of the year 2600."""
+    values = values[np.isfinite(values)]
+    if not len(values) or (values != np.trunc(values)).any() or values.min() < 0:
+        return False
+    whole = values.astype(np.int64)
+    times = [whole // 10**4 % 100 < 24, whole // 100 % 100 < 60, whole % 100 < 60]
+    return bool(
+        _are_years(whole)
+        or _are_days(whole)
+        or (_are_days(whole // 10**6) and np.logical_and.reduce(times).all())
+    )
+
+
+def _are_years(whole: np.ndarray) -> bool:
+    return bool(((whole >= 1900) & (whole < 2100)).all())
+
+
+def _are_days(whole: np.ndarray) -> bool:
+    months, days = whole // 100 % 100, whole % 100
+    is_day = (months >= 1) & (months <= 12) & (days >= 1) & (days <= 31)
+    return _are_years(whole // 10**4) and bool(is_day.all())
 
 
 def _two_units(

@@ -85,8 +85,9 @@ def _as_table(source: Any, kind: str, options: TableOptions) -> pyarrow.Table:
 
 
 def _matrix_columns(matrix: Any) -> dict[str, np.ndarray]:
-    """The entries that are stored and not zero."""
-    entries = matrix.tocoo()
+    """The entries that are not zero, those that are stored several times as their sum."""
+    entries = matrix.tocoo(copy=True)
+    entries.sum_duplicates()
     stored = entries.data != 0
     return {
         "user": entries.row[stored],
@@ -110,6 +111,12 @@ def _dataset_columns(dataset: Any, kind: str, options: TableOptions) -> dict[str
     names = {fields[place] for place in find_columns(fields, kind, options).values()}
     # Others may be of any shape, which need not fit into a batch.
     dataset = dataset.map(lambda values: {name: values[name] for name in names})
+    if nested := [name for name, field in dataset.element_spec.items() if _is_nested(field)]:
+        raise expected(
+            f"columns of one value a row in {kind}",
+            received=f"{', '.join(nested)}, of several or of none that is fixed",
+            remedy="Map them to single values.",
+        )
     if all(field.shape.rank == 0 for field in dataset.element_spec.values()):
         dataset = dataset.batch(_ROWS_PER_BATCH)
     batches = list(dataset.as_numpy_iterator())
@@ -117,6 +124,12 @@ def _dataset_columns(dataset: Any, kind: str, options: TableOptions) -> dict[str
         name: _as_text(np.concatenate([batch[name] for batch in batches] or [np.zeros(0)]))
         for name in names
     }
+
+
+def _is_nested(field: Any) -> bool:
+    """Whether a tf.data's field is no tensor of single values or of a batch of them."""
+    rank = getattr(getattr(field, "shape", None), "rank", None)
+    return rank not in (0, 1) or hasattr(field, "ragged_rank")
 
 
 def _as_text(column: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from autosample_tf.columns import Part, find_columns
-from autosample_tf.errors import as_pyarrow_says, expected
+from autosample_tf.errors import NoRowsError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 
@@ -18,6 +18,7 @@ def read_parquet(path: Path, options: TableOptions) -> Part:
 
     Raises:
       InputError: if it is no Parquet file, or a column is missing.
+      NoRowsError: if it has no row.
     """
     import pyarrow
     import pyarrow.parquet as parquet
@@ -38,7 +39,7 @@ def read_parquet(path: Path, options: TableOptions) -> Part:
             remedy="Get it again.",
         ) from None
     if not table.num_rows:
-        raise expected(
-            f"rows of pairs in {path}", received="none", remedy="Give a table with some."
+        raise NoRowsError(
+            expected(f"rows of pairs in {path}", received="none", remedy="Give a table with some.")
         )
     return Part(columns, names, str(path), place=lambda row: f"{path}, row {row + 1}")

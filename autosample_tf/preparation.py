@@ -79,7 +79,7 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         item_ids=events.item_ids,
         given=given if given.num_pairs else None,
         notes=notes,
-        time_span=_span(events),
+        time_span=time_span(events),
     )
 
 
@@ -97,6 +97,13 @@ def warn(dataset: Dataset, options: TableOptions, *, splits_given: bool) -> None
             "test pairs. --split-by leave-last or --split-by time goes by time.",
             dataset.name,
             rule,
+        )
+    if long_rows := dataset.notes.get("rows_of_several_lines"):
+        log.warning(
+            "%d rows of %s are of several lines, within quotes. If a quote was not meant to open "
+            "a value, take it out: it hides the rows up to the next.",
+            long_rows,
+            dataset.name,
         )
     if negative := dataset.notes.get("negative_ratings"):
         log.warning(
@@ -204,7 +211,8 @@ def _first_times(events: Events, rows: np.ndarray) -> np.ndarray:
     return np.minimum.reduceat(events.times[rows][order], begins)
 
 
-def _span(events: Events) -> tuple[float, float] | None:
+def time_span(events: Events) -> tuple[float, float] | None:
+    """Unix seconds of the first and of the last row; None: no row has a time."""
     if events.times is None or not np.isfinite(events.times).any():
         return None
     return float(np.nanmin(events.times)), float(np.nanmax(events.times))

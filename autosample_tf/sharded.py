@@ -183,6 +183,7 @@ def _opened(folder: Path, manifest: Mapping[str, Any], name: str) -> ShardedData
         user_ids=text_of(np.load(folder / "user_ids.npy")),
         item_ids=text_of(np.load(folder / "item_ids.npy")),
         notes=manifest["notes"],
+        time_span=None if (span := manifest.get("time_span")) is None else (span[0], span[1]),
         sha256=manifest["sha256"],
     )
 

@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosample_tf.columns import needed_roles
+from autosample_tf.columns import Part, needed_roles
 from autosample_tf.dataset_folder import code_points
-from autosample_tf.errors import InputError, expected
-from autosample_tf.events import gather
-from autosample_tf.filters import NoRowsLeftError, filtered
+from autosample_tf.errors import InputError, NoRowsError, expected
+from autosample_tf.events import Events, gather
+from autosample_tf.filters import filtered
 from autosample_tf.formats import read_part
 from autosample_tf.identifiers import in_order
 from autosample_tf.interactions import Interactions
+from autosample_tf.preparation import time_span
 from autosample_tf.sharded import (
     RECORDS,
     SHARDED_FOLDER,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 Pair = tuple[str, tuple[str, float]]  # a user, an item and when
+_FACTS = "facts"  # of the pipeline's outputs
 _RECORDS_AT_ONCE = 1 << 14
 _MODULUS = 1 << 256  # of the sum of all records' SHA-256
 
@@ -62,6 +64,21 @@ class Request:
     options: TableOptions
     valid_fraction: float
     seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What one file was like, or all of them, beyond the pairs.
+
+    Attributes:
+      long_rows: how many rows have a line end within a value.
+      negative_ratings: how many rows count though they are rated below 0.
+      time_span: Unix seconds of the first and of the last row, or None: no times.
+    """
+
+    long_rows: int
+    negative_ratings: int
+    time_span: Sequence[float] | None
 
 
 def write_sharded(
@@ -101,8 +118,8 @@ def write_sharded(
     if folder.exists():
         raise taken(folder)
     with whole_folder(folder) as partial:
-        item_ids = _write_records(request, partial, num_shards, beam_options)
-        write_summary(partial, Path(folder).name, item_ids, request, most_positives)
+        item_ids, facts = _write_records(request, partial, num_shards, beam_options)
+        write_summary(partial, Path(folder).name, item_ids, facts, request, most_positives)
         read_sharded(partial)  # refuses splits without pairs
     return read_sharded(folder)
 
@@ -135,8 +152,8 @@ def _request(source: str, options: TableOptions, valid_fraction: float, seed: in
 
 def _write_records(
     request: Request, partial: Path, num_shards: int | None, beam_options: Sequence[str]
-) -> list[str]:
-    """Has Beam write the records below a folder; the items' ids."""
+) -> tuple[list[str], Facts]:
+    """Has Beam write the records below a folder; the items' ids, and what the files were like."""
     try:
         import apache_beam  # noqa: F401
     except ImportError:
@@ -161,7 +178,7 @@ def _write_records(
         raise InputError(str(error).partition(" [while running ")[0]) from error
     Path(builder.data_path).rename(partial / RECORDS)
     shutil.rmtree(scratch)
-    return builder.info.metadata["item_ids"]
+    return builder.info.metadata["item_ids"], Facts(**builder.info.metadata["facts"])
 
 
 def _builder(request: Request, data_dir: Path) -> tfds.core.DatasetBuilder:
@@ -187,8 +204,9 @@ def _builder(request: Request, data_dir: Path) -> tfds.core.DatasetBuilder:
         def _split_generators(
             self, dl_manager: tfds.download.DownloadManager, pipeline: beam.Pipeline
         ) -> dict[str, beam.PCollection]:
-            examples, item_ids = _examples(pipeline, request)
+            examples, item_ids, facts = _examples(pipeline, request)
             self.info.metadata["item_ids"] = item_ids
+            self.info.metadata["facts"] = facts
             return {"users": examples}
 
         def _generate_examples(self, *_: Any) -> None:
@@ -199,15 +217,15 @@ def _builder(request: Request, data_dir: Path) -> tfds.core.DatasetBuilder:
 
 def _examples(
     pipeline: beam.Pipeline, request: Request
-) -> tuple[beam.PCollection, beam.PCollection]:
-    """The records by their keys, and the items' ids as one list."""
+) -> tuple[beam.PCollection, beam.PCollection, beam.PCollection]:
+    """The records by their keys, the items' ids as one list, and `Facts` as a dictionary."""
     import apache_beam as beam
 
-    rows = (
+    rows, facts = (
         pipeline
         | "files" >> beam.Create(request.paths)
         | beam.Reshuffle()
-        | "read" >> beam.FlatMap(_read, request.options)
+        | "read" >> beam.FlatMap(_read, request.options).with_outputs(_FACTS, main="rows")
     )
 
     def catalogue(kind: str, ids: beam.PCollection) -> beam.PCollection:
@@ -226,20 +244,43 @@ def _examples(
         | "by user" >> beam.GroupByKey()
         | "split" >> beam.Map(_example, request=request, **numbered)
     )
-    return examples, item_ids
+    listed = facts | "facts" >> beam.combiners.ToList() | beam.Map(_together)
+    return examples, item_ids, listed
 
 
-def _read(path: str, options: TableOptions) -> Iterator[Pair]:
-    """The rows of a file that count."""
-    events = gather([read_part(Path(path), options)], needed_roles(options))
+def _together(facts: Sequence[Facts]) -> dict[str, Any]:
+    """Those of all files."""
+    spans = [fact.time_span for fact in facts if fact.time_span is not None]
+    return {
+        "long_rows": sum(fact.long_rows for fact in facts),
+        "negative_ratings": sum(fact.negative_ratings for fact in facts),
+        "time_span": [min(s[0] for s in spans), max(s[1] for s in spans)] if spans else None,
+    }
+
+
+def _read(path: str, options: TableOptions) -> Iterator[Pair | beam.pvalue.TaggedOutput]:
+    """The rows of a file that count, and its `Facts`."""
+    import apache_beam as beam
+
     try:
-        events, _ = filtered(events, options)
-    except NoRowsLeftError:
+        part = read_part(Path(path), options)
+        events, _ = filtered(gather([part], needed_roles(options)), options)
+    except NoRowsError:
         return
+    yield beam.pvalue.TaggedOutput(_FACTS, _facts(part, events, options))
     times = np.zeros(events.num_rows) if events.times is None else events.times
     users, items = events.user_ids[events.users], events.item_ids[events.items]
     for user, item, time in zip(users.tolist(), items.tolist(), times.tolist(), strict=True):
         yield user, (item, time)
+
+
+def _facts(part: Part, events: Events, options: TableOptions) -> Facts:
+    is_negative = options.min_rating is None and events.ratings is not None
+    return Facts(
+        long_rows=part.long_rows,
+        negative_ratings=int(np.sum(events.ratings < 0)) if is_negative else 0,
+        time_span=time_span(events),
+    )
 
 
 def _catalogue(ids: list[str]) -> list[str]:
@@ -318,7 +359,12 @@ class _Summary:
 
 
 def write_summary(
-    folder: Path, name: str, item_ids: list[str], request: Request, most_positives: int
+    folder: Path,
+    name: str,
+    item_ids: list[str],
+    facts: Facts,
+    request: Request,
+    most_positives: int,
 ) -> None:
     """Reads the records once, and writes all but them."""
     summary = _summary(folder, item_ids)
@@ -328,6 +374,11 @@ def write_summary(
         np.save(folder / f"{split}.degrees.npy", summary.degrees[split])
         np.save(folder / f"{split}.popularity.npy", summary.popularity[split])
     capped = int(np.sum(summary.degrees["train"] > most_positives))
+    notes = {
+        "users_with_capped_positives": capped,
+        "rows_of_several_lines": facts.long_rows,
+        "negative_ratings": facts.negative_ratings,
+    }
     told = {
         "name": name,
         "counts": {
@@ -336,7 +387,8 @@ def write_summary(
             **{split: int(summary.degrees[split].sum()) for split in SPLITS},
         },
         "most_positives": most_positives,
-        "notes": {"users_with_capped_positives": capped} if capped else {},
+        "notes": {name: count for name, count in notes.items() if count},
+        "time_span": facts.time_span,
         "sha256": summary.sha256,
         "source": {**dataclasses.asdict(request), "options": request.options.chosen()},
         "files": {

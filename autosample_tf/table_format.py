@@ -3,7 +3,7 @@
 The first line that is not blank names the columns, or is a row already where the options name
 them. A .inter file types them as well (`user_id:token`), and the type is left out of the name.
 
-Ids are text and are kept as they are: `7` and `007` are two items. pyarrow parses; its
+Ids are text, without the spaces around it: `7` and `007` are two items. pyarrow parses; its
 errors are turned into ours, which name the file's line.
 """
 
@@ -11,22 +11,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosample_tf.columns import Part, find_columns, in_a_line, is_header
+from autosample_tf.columns import Part, are_names, find_columns, in_a_line, is_header
 from autosample_tf.compression import extension, open_bytes, open_text
-from autosample_tf.errors import InputError, as_pyarrow_says, expected
+from autosample_tf.errors import InputError, NoRowsError, as_pyarrow_says, expected
 from autosample_tf.table_options import TableOptions
 
 if TYPE_CHECKING:
     import pyarrow
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # by extension
-log = logging.getLogger(__name__)
 _LONGEST_LINE = 1 << 20  # characters of a header; pyarrow has as many bytes for a row
 
 
@@ -64,19 +62,22 @@ def read_table(path: Path, options: TableOptions) -> Part:
 
     Raises:
       InputError: if the table is malformed, or a column is missing.
+      NoRowsError: if it has no row.
     """
     header = _read_header(path, options.columns)
     if not header.quotes:
         options = _with_untyped_columns(options)
     places = find_columns(header.columns, str(path), options)
-    table = _read_columns(header, places)
+    table, long_rows = _read_columns(header, places)
+    columns = {role: table[str(place)] for role, place in places.items()}
     part = Part(
-        columns={role: table[str(place)] for role, place in places.items()},
+        columns=columns | {role: _trimmed(columns[role]) for role in ("user", "item")},
         names={role: header.columns[place] for role, place in places.items()},
         source=str(path),
         place=lambda row: _position(header, row),
+        long_rows=long_rows,
     )
-    _check_one_header(part, [header.words[places[role]] for role in ("user", "item")])
+    _check_no_header(part, header, places)
     return part
 
 
@@ -109,10 +110,12 @@ def _read_header(path: Path, named: str | None) -> _Header:
     delimiter = own if typed else max((own, ",", "\t", ";", "|"), key=first.count)
     number, words = next(_rows(path, delimiter, quotes=not typed), (0, []))
     if not words:
-        raise expected(
-            f"a header line with the names of the columns in {path}",
-            received="an empty file",
-            remedy="Begin it with a line such as `user_id,item_id`.",
+        raise NoRowsError(
+            expected(
+                f"a header line with the names of the columns in {path}",
+                received="an empty file",
+                remedy="Begin it with a line such as `user_id,item_id`.",
+            )
         )
     header = _Header(path, delimiter, not typed, tuple(words), number)
     if named is None:
@@ -146,8 +149,9 @@ def _too_long(path: Path) -> InputError:
     )
 
 
-def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
-    """The columns at these places as text, without the header; their places are their names."""
+def _read_columns(header: _Header, places: dict[str, int]) -> tuple[pyarrow.Table, int]:
+    """The columns at these places as text, without the header, their places being their names;
+    and how many rows are of several lines."""
     import pyarrow
 
     types = {str(place): pyarrow.string() for place in places.values()}
@@ -162,51 +166,50 @@ def _read_columns(header: _Header, places: dict[str, int]) -> pyarrow.Table:
         raise _malformed(header, str(error)) from None
     if not table.num_rows:
         raise _no_rows(header)
-    if lines > header.last_line + table.num_rows:
-        _warn_of_long_quotes(header)  # or there are blank lines
-    return table
+    is_longer = lines > header.last_line + table.num_rows
+    return table, _count_long_rows(header) if is_longer else 0
 
 
 class _Lines:
-    """A stream that counts the line ends in what it has handed out."""
+    """A stream that counts the lines in what it has handed out, some blank ones not."""
 
     closed = False
 
-    def __init__(self, stream: pyarrow.NativeFile):
+    def __init__(self, stream: pyarrow.NativeFile, header: _Header):
         self._stream, self.number = stream, 0
+        self._last = b""
+        self._skips_blank = header.last_line <= 1  # else the header stands below some
 
     def read(self, size: int) -> bytes:
         part = self._stream.read(size)
+        self.number += not part and self._last not in (b"", b"\n", b"\r")  # a line without an end
+        self._last = part[-1:]
+        returns = part.count(b"\r")
         self.number += part.count(b"\n")
+        if returns:
+            self.number += returns - part.count(b"\r\n")
+        if self._skips_blank:
+            self.number -= part.count(b"\n\n") + (part.count(b"\n\r\n") if returns else 0)
         return part
 
 
-def _warn_of_long_quotes(header: _Header) -> None:
-    """Says which rows are of several lines: a quote that is never closed ends at the next one,
+def _count_long_rows(header: _Header) -> int:
+    """How many rows are of several lines: a quote that is never closed ends at the next one,
     rows later, and takes all between into one value."""
-    ends = [
-        number
+    return sum(
+        number > header.last_line and any("\n" in value or "\r" in value for value in row)
         for number, row in _rows(header.path, header.delimiter, quotes=True)
-        if number > header.last_line and any("\n" in value or "\r" in value for value in row)
-    ]
-    if ends:
-        log.warning(
-            "%d rows of %s are of several lines, within quotes; the first ends in line %d. If a "
-            "quote was not meant to open a value, take it out: it hides the rows up to the next.",
-            len(ends),
-            header.path,
-            ends[0],
-        )
+    )
 
 
 def _parse(
     header: _Header, types: dict[str, pyarrow.DataType], *, use_threads: bool
 ) -> tuple[pyarrow.Table, int]:
-    """The columns, and how many line ends there are, not counted where none is within a value."""
+    """The columns, and how many lines there are, not counted where no value has a line end."""
     import pyarrow.csv as arrow_csv
 
     with open_bytes(header.path) as stream:
-        lines = _Lines(stream)
+        lines = _Lines(stream, header)
         table = arrow_csv.read_csv(
             lines if header.quotes else stream,
             read_options=arrow_csv.ReadOptions(
@@ -227,26 +230,59 @@ def _parse(
     return table, lines.number
 
 
-def _check_one_header(part: Part, words: list[str]) -> None:
-    """Refuses a header that comes again, as in files that were put one after the other."""
+def _trimmed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Ids without the spaces around them, which no one sees in a table."""
+    import pyarrow
     import pyarrow.compute as pc
 
-    ids = [part.columns[role] for role in ("user", "item")]
-    if not all(_holds(column, word) for column, word in zip(ids, words, strict=True)):
-        return
-    again = pc.and_(*(pc.equal(column, word) for column, word in zip(ids, words, strict=True)))
-    if (row := pc.index(again, True).as_py()) >= 0:
+    def has_spaces(texts: pyarrow.Array) -> bool:
+        return pc.any(pc.not_equal(pc.utf8_trim_whitespace(texts), texts)).as_py()
+
+    if not any(has_spaces(chunk.dictionary) for chunk in column.chunks):
+        return column
+    return pc.utf8_trim_whitespace(column.cast(pyarrow.string())).dictionary_encode()
+
+
+def _check_no_header(part: Part, header: _Header, places: dict[str, int]) -> None:
+    """Refuses a header among the rows: it comes again in files that were put one after the other,
+    and may stand in the first line though the columns were named."""
+    row = _header_among(part, {role: header.words[at].strip() for role, at in places.items()})
+    if row < 0 and header.last_line == 0 and _begins_with_words(part):
+        row = 0
+    if row >= 0:
+        ids = [part.columns[role][row].as_py() for role in ("user", "item")]
+        once = "the header once, in the first line" if header.last_line else "no header"
         raise expected(
-            f"the header once, in the first line, at {part.place(row)}",
-            received="it again",
+            f"{once}, at {part.place(row)}",
+            received=f"{in_a_line(ids)} as a row",
             remedy="Delete the line.",
         )
 
 
-def _holds(column: pyarrow.ChunkedArray, word: str) -> bool:
+def _header_among(part: Part, words: dict[str, str]) -> int:
+    """The first row whose user and item are names of such columns, or the words given; -1: none."""
+    import pyarrow
     import pyarrow.compute as pc
 
-    return any(pc.index(chunk.dictionary, word).as_py() >= 0 for chunk in column.chunks)
+    masks = []
+    for role in ("user", "item"):
+        chunks = [
+            pc.take(are_names(chunk.dictionary, role, words[role]), chunk.indices)
+            for chunk in part.columns[role].chunks
+        ]
+        masks.append(pyarrow.chunked_array(chunks, pyarrow.bool_()))
+        if not pc.any(masks[-1]).as_py():
+            return -1
+    return pc.index(pc.and_(*masks), True).as_py()
+
+
+def _begins_with_words(part: Part) -> bool:
+    """Whether the first row alone has a word where numbers or times should be."""
+    for role in part.columns.keys() - {"user", "item"}:
+        first, *others = (value or "" for value in part.columns[role].slice(0, 3).to_pylist())
+        if others and not re.search("[0-9]", first) and all(re.search("[0-9]", o) for o in others):
+            return True
+    return False
 
 
 def _malformed(header: _Header, message: str) -> InputError:
@@ -266,11 +302,13 @@ def _malformed(header: _Header, message: str) -> InputError:
     )
 
 
-def _no_rows(header: _Header) -> InputError:
-    return expected(
-        f"rows of pairs below the header of {header.path}",
-        received="none",
-        remedy="Give a table with a row for each pair.",
+def _no_rows(header: _Header) -> NoRowsError:
+    return NoRowsError(
+        expected(
+            f"rows of pairs below the header of {header.path}",
+            received="none",
+            remedy="Give a table with a row for each pair.",
+        )
     )
 
 
@@ -286,6 +324,7 @@ def _rows(path: Path, delimiter: str, *, quotes: bool) -> Iterator[tuple[int, li
 
     Slow next to pyarrow: for the header, and to find the line that an error is about.
     """
+    csv.field_size_limit(_LONGEST_LINE)
     with open_text(path) as lines:
         rows = csv.reader(
             lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,23 @@ def native_messages_off() -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+@contextmanager
+def chatter_off() -> Iterator[None]:
+    """Keeps off the terminal whatever is printed and logged meanwhile, by any package."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    with (
+        native_messages_off(),
+        StringIO() as chatter,
+        redirect_stdout(chatter),
+        redirect_stderr(chatter),
+    ):
+        try:
+            yield
+        finally:
+            root.handlers[:] = before  # one that was added would go on writing to the chatter
 
 
 def load_training(work: str, *, device: str = "auto") -> ModuleType:

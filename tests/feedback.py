@@ -32,7 +32,7 @@ def rows_of(num_users: int = 12, num_items: int = 9, *, start: int = 1_600_000_0
 
 
 def columns_of(rows: Sequence[Row]) -> dict[str, list]:
-    return dict(zip(COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+    return {name: [row[at] for row in rows] for at, name in enumerate(COLUMNS)}
 
 
 def delimited(rows: Sequence[Row], delimiter: str, head: Sequence[str] = COLUMNS) -> bytes:
@@ -73,7 +73,7 @@ def write(folder: Path, name: str, rows: Sequence[Row]) -> Path:
     """Writes the rows in the format and the compression of the file's name."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    suffixes = path.suffixes
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     compression = suffixes.pop() if suffixes[-1] in COMPRESSIONS else ""
     path.write_bytes(COMPRESSIONS[compression](FORMATS[suffixes[-1]](rows)))
     return path

@@ -51,7 +51,7 @@ def test_the_options_make_different_datasets(whole: dict[str, str]) -> None:
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(
     "name",
-    [f"t{suffix}{c}" for suffix in TEXT for c in COMPRESSIONS] + ["t.parquet", "t.CSV.gz"][:1],
+    [f"t{suffix}{c}" for suffix in TEXT for c in COMPRESSIONS] + ["t.parquet", "t.CSV.gz"],
 )
 def test_a_file(tmp_path: Path, whole: dict[str, str], name: str, options: str) -> None:
     dataset = read(write(tmp_path, name, ROWS), **OPTIONS[options])
@@ -73,6 +73,25 @@ def test_a_folder_of_parts(
     dataset = read(folder, **OPTIONS[options])
     assert dataset.checksum() == whole[options]
     assert dataset.name == "log"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "empty"),
+    [(".csv", b""), (".csv", b"user_id,item_id,rating,timestamp\n"), (".jsonl", b"\n"),
+     (".parquet", None)],
+)  # fmt: skip
+def test_a_part_without_rows_is_passed_over(
+    tmp_path: Path, whole: dict[str, str], suffix: str, empty: bytes | None
+) -> None:
+    """As a worker leaves it that had nothing to write."""
+    folder = tmp_path / "log"
+    write(folder, f"part-1{suffix}", ROWS)
+    nothing = write(folder, f"part-0{suffix}", ROWS[:0])
+    if empty is not None:
+        nothing.write_bytes(empty)
+    assert read(folder).checksum() == whole["plain"]
+    (folder / f"part-1{suffix}").unlink()
+    assert "received" in refusal(folder)
 
 
 @pytest.mark.parametrize("pattern", ["log/2024-*.csv", "log/2024-0[12].csv", "*/2024-*", "**/2*"])

@@ -131,6 +131,7 @@ def test_a_pair_has_the_time_of_its_first_row() -> None:
         ("1970-01-01T01:00:10+01:00", 10),
         ("1600000000", 1_600_000_000),
         (" 1.5e9 ", 1_500_000_000),
+        ("1600000000123", 1_600_000_000.123),
         (12.5, 12.5),
     ],
 )
@@ -138,7 +139,7 @@ def test_moments_as_people_write_them(text: str | float, seconds: float) -> None
     assert parse_instant(text, "since") == seconds
 
 
-@pytest.mark.parametrize("text", ["2015", "20150131", 2015])
+@pytest.mark.parametrize("text", ["2015", "20150131", 2015, "20150131120000"])
 def test_a_date_of_digits_alone_is_refused(text: str | int) -> None:
     """As Unix seconds it would be a moment of 1970, and leave nothing out."""
     with pytest.raises(InputError, match="Write for example 2020-01-31"):

@@ -380,12 +380,67 @@ class TestTable:
         rows += [f"v,{at},x" for at in range(9)]
         path = write_table("\n".join(["user,item,title", *rows]) + "\n")
         read(path)
-        assert f"1 rows of {path} are of several lines" in caplog.text
-        assert "the first ends in line 6" in caplog.text
+        assert "1 rows of table are of several lines" in caplog.text
 
-    def test_blank_lines_are_no_rows_of_several(self, write_table, caplog):
-        read(write_table(table_text(ROWS).replace("\n", "\n\n")))
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    @pytest.mark.parametrize("blank", [0, 1, 2, 5])
+    def test_rows_of_several_lines_are_counted_whatever_ends_them(self, write_table, end, blank):
+        text = end.join(["user,item,title", "", "a,1,x", f'a,2,"y{end * (1 + blank)}z"', "a,3,x"])
+        for before in range(3):
+            path = write_table((end * before + text + end * blank).encode())
+            assert read(path).notes["rows_of_several_lines"] == 1
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_blank_lines_are_no_rows_of_several(self, write_table, caplog, end):
+        for times in (1, 2, 3):
+            read(write_table(table_text(ROWS).replace("\n", end * times)))
         assert not caplog.text
+
+    def test_what_is_warned_of_is_in_the_cache(self, write_table, caplog, monkeypatch, tmp_path):
+        monkeypatch.setenv("AUTOSAMPLE_TF_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr("autosample_tf.cache._WORTH_KEEPING", 0.0)
+        rows = [f"a,{item},x" for item in range(9)]
+        path = write_table("\n".join(["user,item,title", 'a,9,"x\ny"', *rows]))
+        told = []
+        for _ in range(2):
+            caplog.clear()
+            read(path)
+            told.append(caplog.text)
+        assert len(list((tmp_path / "cache").iterdir())) == 1
+        assert "of several lines" in told[0]
+        assert told[0] == told[1]
+
+    def test_a_long_value_is_read(self, write_table):
+        """As long as a row may be, blank lines or other errors in the table or not."""
+        rows = ["user,item,text", f"a,1,{'x' * 200_000}", "", *(f"a,{at},x" for at in range(9))]
+        assert read(write_table("\n".join(rows))).num_items == 9
+        assert ":13; received" in refusal(write_table("\n".join([*rows, "a"])))
+
+    def test_spaces_around_ids_are_none_of_them(self, write_table):
+        dataset = read(write_table("user, item\na, 1\na,1\n a ,2\na,\t3 \n"))
+        assert dataset.user_ids.tolist() == ["a"]
+        assert dataset.item_ids.tolist() == ["1", "2", "3"]
+
+    @pytest.mark.parametrize(
+        ("again", "options"),
+        [
+            ("user_id,item_id,5", {}),
+            ("\ufeffuser_id,item_id,rating", {}),
+            ("user_id,movieId,rating", {}),
+            ("user_id,item_id,rating", {"columns": "user,item,rating"}),
+        ],
+    )
+    def test_a_header_among_the_rows_is_refused(self, write_table, again, options):
+        first = [] if options else ["user_id,item_id,rating"]
+        rows = [*first, "a,1,5", "a,2,5", again, "a,3,5"]
+        assert f":{rows.index(again) + 1}; received" in refusal(
+            write_table("\n".join(rows)), **options
+        )
+
+    def test_words_in_the_first_line_beside_columns_are_a_header(self, write_table):
+        path = write_table("customer,sku,stars\na,1,5\na,2,4\n")
+        message = refusal(path, columns="user,item,rating")
+        assert f"no header, at {path}:1; received customer, sku as a row" in message
 
     @pytest.mark.parametrize(
         ("row", "received"),

@@ -24,6 +24,7 @@ def encoded(*columns: pyarrow.Array) -> tuple[list[str], list[int]]:
         (pyarrow.array(["b", "a", "b"]).dictionary_encode(), ["a", "b"]),
         (pyarrow.DictionaryArray.from_arrays([2, 0], ["b", "unused", "a"]), ["a", "b"]),
         (pyarrow.array([7.0, 0.5]), ["0.5", "7"]),
+        (pyarrow.array([7.0, 0.5]).dictionary_encode(), ["0.5", "7"]),
         (pyarrow.array([True, False]), ["false", "true"]),
         (pyarrow.array([b"b", b"a"]), ["a", "b"]),
         (pyarrow.array([2**63], pyarrow.uint64()), ["9223372036854775808"]),
@@ -34,6 +35,16 @@ def test_ids_of_a_type(column: pyarrow.Array, ids: list[str]) -> None:
     assert found == ids
     text = column.cast(pyarrow.string()).to_pylist()
     assert [found[code] for code in codes] == text
+
+
+def test_whole_numbers_are_the_same_ids_as_floats() -> None:
+    """As pandas leaves a column in which a number was missing once."""
+    numbers = [12345678901, 2**53, 0, 7]
+    floats = pyarrow.array([*map(float, numbers), -0.0, 0.25])
+    ids, codes = encoded(pyarrow.array(numbers), floats)
+    assert set(ids) == {*map(str, numbers), "0.25"}
+    assert codes[:4] == codes[4:8]
+    assert ids[codes[8]] == "0"
 
 
 def test_columns_of_different_types_have_the_same_ids() -> None:
@@ -56,6 +67,17 @@ def test_what_is_no_id_is_told_with_its_row(column: list, unusable: Unusable) ->
         found = encode([pyarrow.chunked_array([array])])
         assert found.row == unusable.row
         assert found.reason.startswith(unusable.reason)
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(pyarrow.float64(), 2.0**53), (pyarrow.float32(), 2.0**24)]
+)
+def test_floats_that_may_have_been_rounded_are_no_ids(kind: pyarrow.DataType, most: float) -> None:
+    column = pyarrow.array([1.0, most, 1.5 * most], kind)
+    found = encode([pyarrow.chunked_array([pyarrow.array(["a"])]), pyarrow.chunked_array([column])])
+    assert isinstance(found, Unusable)
+    assert found.row == 3
+    assert "rounds whole numbers" in found.reason
 
 
 def test_a_null_among_categories_is_no_id() -> None:

@@ -94,6 +94,17 @@ def test_a_sparse_matrix_has_indices_as_ids_and_values_as_ratings(kind: type) ->
     assert found == set(zip(*np.nonzero(values >= 2), strict=True))
 
 
+def test_entries_that_are_stored_twice_are_their_sum() -> None:
+    """As counts are often written; what a conversion to another kind would make of it."""
+    users, items = np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4)
+    counted = sparse.coo_matrix((np.ones(48), (np.tile(users, 2), np.tile(items, 2))))
+    single = counted.tocsr()
+    assert autosample_tf.load(counted, min_rating=2).checksum() == (
+        autosample_tf.load(single, min_rating=2).checksum()
+    )
+    assert counted.nnz == 48
+
+
 def test_a_stored_zero_is_no_pair() -> None:
     matrix = sparse.csr_matrix(np.ones((4, 6)))
     matrix.data[:3] = 0
@@ -109,6 +120,12 @@ def test_a_tf_data_of_tuples_is_user_item_rating_time() -> None:
     assert whole.checksum() == autosample_tf.load(COLUMNS, min_rating=3).checksum()
     pairs = tf.data.Dataset.from_tensor_slices(columns[:2])
     assert autosample_tf.load(pairs).checksum() == autosample_tf.load(COLUMNS).checksum()
+
+
+def nested() -> Any:
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensors({"user": {"id": [1]}, "item": [2]})
 
 
 def test_a_frame_can_be_searched() -> None:
@@ -129,6 +146,10 @@ def test_a_frame_can_be_searched() -> None:
         (lambda: {"user": ["a"], "item": [1, 2]}, "columns of one length, and of one type each"),
         (lambda: {"user": [[1], [2]], "item": [1, 2]}, "ids that have a text in column 'user'"),
         (lambda: {"user": [1.0, np.nan], "item": [1, 2]}, "row 1 of the dict given; received an"),
+        (
+            nested,
+            "one value a row in the",
+        ),
         (lambda: sparse.csr_matrix((3, 3)), "rows of pairs in the csr_matrix given; received none"),
         (lambda: 5, "a dataset's name, a path, a data frame.*; received 5 of type int"),
     ],

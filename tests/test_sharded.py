@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from commands import ENVIRONMENT, Command, told_in_one_line
+from commands import ENVIRONMENT, PROGRAM, Command, told_in_one_line
 from small_runs import LEAST, fingerprints
 
 import autosample_tf
@@ -125,6 +125,19 @@ def test_rows_are_filtered_one_by_one(table: str, tmp_path: Path) -> None:
     wanted = with_validation(autosample_tf.load(files, **options), 0.1, seed=0)
     for split in ("train", "valid", "test"):
         assert_same_pairs(getattr(found, split), getattr(wanted, split))
+
+
+def test_what_is_warned_of_in_memory_is_told_of_shards(tmp_path: Path) -> None:
+    rows = ["user,item,timestamp,rating,title", *(f"a,{at},{at + 7},-1,x" for at in range(9))]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    (tmp_path / "b.csv").write_text("\n".join([rows[0], 'a,90,99,1,"x\ny"', "a,91,8,-1,x"]))
+    (tmp_path / "c.csv").write_text(rows[0])
+    files = str(tmp_path / "*.csv")
+    found = write_sharded(files, tmp_path / "shards", TableOptions())
+    wanted = autosample_tf.load(files)
+    for name in ("negative_ratings", "rows_of_several_lines"):
+        assert found.notes[name] == wanted.notes[name] > 0
+    assert found.time_span == wanted.time_span == (7, 99)
 
 
 def test_the_number_of_files_changes_no_checksum_but_another_seed_does(
@@ -461,12 +474,13 @@ def test_memory_does_not_grow_with_the_pairs(tmp_path: Path) -> None:
 
 
 def test_the_command_shards_and_a_search_streams_it(
-    table: str, tmp_path: Path, command: Command
+    table: str, tmp_path: Path, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     shards, run = tmp_path / "shards", tmp_path / "run"
     shard = ["data", "shard", "--dataset", table, "--output", shards]
-    code, out, err = command(*shard, "--shards", 2, "--most-positives", CAP, "--json")
-    assert (code, err) == (0, "")
+    code, out, _ = command(*shard, "--shards", 2, "--most-positives", CAP, "--json")
+    assert code == 0
+    assert "shards has times, which the split random ignores" in caplog.text
     told = json.loads(out)
     assert told["folder"] == str(shards)
     assert told["users"] == 61
@@ -479,6 +493,19 @@ def test_the_command_shards_and_a_search_streams_it(
         "search", "--dataset", shards, "--run-dir", run, "--objective", "uniform", *small, "--json"
     )
     assert (code, json.loads(out)["dataset"]) == (0, "shards")
+
+
+def test_a_warning_comes_through_the_chatter(tmp_path: Path) -> None:
+    """Beam logs to whatever stands for the terminal when it is loaded."""
+    rows = "user,item,rating\n" + "".join(f"a,{at},-1\n" for at in range(9))
+    (tmp_path / "t.csv").write_text(rows)
+    given = ["data", "shard", "--dataset", tmp_path / "t.csv", "--output", tmp_path / "shards"]
+    done = subprocess.run(
+        [*PROGRAM, *map(str, given)], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == 1
+    assert "9 rows of shards have a negative rating" in done.stderr
 
 
 def test_the_command_asks_for_files(command: Command, tmp_path: Path) -> None:

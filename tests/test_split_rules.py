@@ -162,7 +162,7 @@ def test_since_is_the_first_moment_tested_on():
         ("time:since=2030-01-01", "pairs on both sides of the moment .* all before then on"),
         ("time:since=2010-01-01", "all from then on"),
         ("time:since=1600000001", "pairs of several times before the test's"),
-        ("time:since=soon", "a date in ISO 8601 or Unix seconds as since; received 'soon'"),
+        ("time:since=soon", "a date in ISO 8601 or Unix time as since; received 'soon'"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused(spec, message):
