@@ -336,6 +336,12 @@ class AutoSample(tfrs.Model):
         return self._steps_per_execution is not None and self._steps_per_execution.numpy() > 1
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
+    def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The mixture's loss on a batch, for Keras' `evaluate` and `validation_data`: what has
+        several values, such as the samplers' health, is of training and no scalar to log."""
+        logs = super().test_step(data)
+        return {name: logs[name] for name in ("loss", "regularization_loss", "total_loss")}
+
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
         self._train_on(data)
@@ -477,12 +483,15 @@ class AutoSample(tfrs.Model):
     ) -> tf.Tensor:
         """The mixed loss with its regularization, averaged over the global batch."""
         weights = tf.gather(self._mixture_weights(), self._active)
-        shares = mixture.example_weights(weights, batch.available)  # [batch, active]
+        available = batch.available
+        if isinstance(self._loss, InBatchSoftmax):  # an example has the batch, whatever it drew
+            available = tf.ones_like(available)
+        shares = mixture.example_weights(weights, available)  # [batch, active]
         if self.mixing == "loss":
             mixed = mixture.mix_losses(per_sampler, shares)
         else:
             mixed = self._instance_loss(batch, shares)
-        has_negative = tf.cast(tf.reduce_any(batch.available, axis=1), tf.float32)
+        has_negative = tf.cast(tf.reduce_any(available, axis=1), tf.float32)
         row_weights = example_weight * has_negative
         columns = batch.weights * tf.matmul(tf.stop_gradient(shares), batch.owners.T)
         penalty = mean_penalty(self.model, batch, columns, row_weights)

@@ -279,7 +279,7 @@ class _Tree:
                 samplers=self.candidates if is_mixture else [name],
                 objective="validation" if is_mixture else "uniform",
                 epochs=settings.search_epochs,
-                warmup_epochs=settings.search_epochs,  # the weights stay equal throughout
+                warmup_epochs=settings.search_epochs + 1,  # the weights stay equal to the last
                 seed=stage_seed(settings, "search"),
                 held_out=self._held_out,
                 optimizer=self._optimizer,

@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import shlex
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -64,15 +65,14 @@ class Commands(click.Group):
         except (Exception, KeyboardInterrupt) as error:
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {_one_line(error, ctx.invoked_subcommand)}", err=True)
+            click.echo(f"Error: {_one_line(error, ctx.obj)}", err=True)
             ctx.exit(1)
 
 
-def _one_line(error: BaseException, command: str | None) -> str:
+def _one_line(error: BaseException, resuming: list[str] | None) -> str:
     """What the user is told; an error that is not the input's fault is named, too."""
     if isinstance(error, KeyboardInterrupt):
-        resumes = command in ("search", "retrain", "compare")
-        return f"Interrupted.{' It goes on with --resume --run-dir ….' if resumes else ''}"
+        return f"Interrupted.{f' Go on with: {shlex.join(resuming)}' if resuming else ''}"
     if isinstance(error, (InputError, OSError, ImportError)):
         return " ".join(str(error).split())
     first = (str(error).strip().splitlines() or ["no message"])[0]  # TensorFlow's have many
@@ -121,6 +121,7 @@ def search(
     console = make_console(quiet or as_json)
     training, source, settings = _asked(options, device)
     run_dir = run_dir or _default_run_dir(_name_of(source), settings.model)
+    _goes_on_with("search", run_dir)
     with reporting(console, run_dir) as reporter:
         metrics = training.search(
             source, settings, run_dir=run_dir, resume=resume, reporter=reporter
@@ -156,6 +157,7 @@ def retrain(
     config = Run.existing(searched).config()
     training = load_training(config["settings"]["model"], device=device)
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
+    _goes_on_with("retrain", run_dir, "--run", str(searched))
     changes = {k: v for k, v in options.items() if k in SETTING_NAMES and v is not None}
     with reporting(console, run_dir) as reporter:
         metrics = training.retrain(
@@ -200,11 +202,15 @@ def compare(
     console = make_console(quiet or as_json)
     _, source, settings = _asked(options, device)
     from autosample_tf.comparison import compare as run_all
+    from autosample_tf.comparison import contestants
     from autosample_tf.comparison_page import markdown, plot
     from autosample_tf.processes import search_separately
     from autosample_tf.progress import print_outcome
 
     run_dir = run_dir or _default_run_dir(f"compare-{_name_of(source)}", settings.model)
+    _goes_on_with("compare", run_dir)
+    num_runs = len(contestants(settings, options["against"] or None)) * len(options["seeds"])
+    console.print(f"folder: {run_dir}, {num_runs} runs", highlight=False, soft_wrap=True)
     found = run_all(
         source, settings, run_dir=run_dir, seeds=options["seeds"],
         against=options["against"] or None, resume=resume,
@@ -257,15 +263,13 @@ def evaluate(
 @main.command()
 @click.argument("name", required=False)
 def samplers(name: str | None) -> None:
-    """Lists the candidate samplers, or tells of one.
+    """Lists the candidate samplers, or tells of one: a NAME as --sampler takes it.
 
     \b
     Example:
       autosample-tf samplers dns
     """
     import inspect
-
-    from autosample_tf.errors import unknown
 
     with native_messages_off():
         from autosample_tf.samplers import SAMPLERS, build_sampler
@@ -275,14 +279,16 @@ def samplers(name: str | None) -> None:
             click.echo(f"{own.card.name:<16} {own.card.formula}")
         click.echo(f"standard set: {' '.join(sorted(standard))}")
         return
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, list(SAMPLERS))
-    card, built = SAMPLERS[name].card, build_sampler(name)
-    click.echo(f"{card.name}\n  formula  {card.formula}\n  default  {built.spec}")
+    built = build_sampler(name)
+    card, text = built.card, inspect.getdoc(type(built)) or ""
+    if card is None:  # of one's own, which may have none
+        click.echo(f"{built.spec}\n\n{text}".rstrip())
+        return
+    click.echo(f"{card.name}\n  formula  {card.formula}\n  spec     {built.spec}")
     for option, value in built.options().items():
-        click.echo(f"  {option}={value} ({card.defaults[option]})")
-    click.echo(f"  cost     {card.cost}\n  source   {card.source}\n")
-    click.echo(inspect.getdoc(SAMPLERS[name]))
+        told = f" ({card.defaults[option]})" if option in card.defaults else ""
+        click.echo(f"  {option}={value}{told}")
+    click.echo(f"  cost     {card.cost}\n  source   {card.source}\n\n{text}")
 
 
 @main.command()
@@ -421,6 +427,12 @@ def doctor(as_json: bool, quiet: bool) -> None:
                 click.echo(f"{'':<6} {'':<26} {finding.remedy}")
     if wrong:
         click.get_current_context().exit(1)
+
+
+def _goes_on_with(command: str, run_dir: Path, *more: str) -> None:
+    """Notes what to call after an interruption, for `Commands` to tell."""
+    resuming = ["autosample-tf", command, "--resume", "--run-dir", str(run_dir), *more]
+    click.get_current_context().find_root().obj = resuming
 
 
 def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json: bool) -> None:

@@ -142,6 +142,7 @@ def contestants(
         objective="uniform",
         temperature=None,
         drop_threshold=0.0,
+        drop_warmup=0,
         init="search",
         rewind_epoch=None,
         search_epochs=most_epochs(settings),
@@ -235,6 +236,12 @@ def _alone(settings: Settings, against: Sequence[str] | None) -> list[Sampler]:
 
 
 def _check(settings: Settings, seeds: Sequence[int], against: Sequence[str] | None) -> None:
+    if settings.select_on_test:
+        raise expected(
+            "a comparison whose choices validation makes",
+            received="--select-on-test",
+            remedy="Leave it out: `search` has it, to compare with published tables.",
+        )
     if settings.refit:
         raise expected(
             "a comparison without --refit", received="--refit", remedy="Refit what it chose."

@@ -133,7 +133,7 @@ def make_context(
         return step_score(model, users, items, cosine=step.loss.cosine)
 
     def layers() -> Layers:
-        return _layers(model, state, users, positives, user_embeddings, positive_embeddings)
+        return _layers(model, state, users, positives, user_embeddings, positive_embeddings, blocks)
 
     pool, blocks = _make_pool(model, users, user_embeddings, embed, step, width)
     context = Context(
@@ -189,13 +189,20 @@ def _layers(
     positives: tf.Tensor,
     user_embeddings: tf.Tensor,
     positive_embeddings: tf.Tensor,
+    blocks: Blocks,
 ) -> Layers:
     if isinstance(model, Layered):
+
+        @functools.cache
+        def embed_pool(n: int) -> tf.Tensor:
+            return model.item_layers(state, blocks.items[:, :n])
+
         return Layers(
             users=model.user_layers(state, users),
             positives=model.item_layers(state, positives),
             queries=model.layer_queries(user_embeddings),
             embed=lambda items: model.item_layers(state, items),
+            embed_pool=embed_pool,
             combine=model.combine,
         )
     alone = tf.expand_dims(user_embeddings, 1)  # unlike an index, no copy in the gradient
@@ -204,5 +211,6 @@ def _layers(
         positives=tf.expand_dims(positive_embeddings, 1),
         queries=alone,
         embed=lambda items: tf.expand_dims(model.items(state, items), -2),
+        embed_pool=lambda n: tf.expand_dims(blocks.embeddings[:, :n], -2),
         combine=lambda one: tf.squeeze(one, -2),
     )

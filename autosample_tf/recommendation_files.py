@@ -109,7 +109,9 @@ def write_in_parts(
                 write_part(partial, names, ranked)
         with whole(path) as partial:
             join(parts, partial)
-    shutil.rmtree(folder)
+        for part in (*parts, folder / _REQUEST):  # under the lock, which goes with the folder
+            part.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _one_ahead(rank: Callable[[int], Rankings], blocks: Iterable[int]) -> Iterator[Rankings]:

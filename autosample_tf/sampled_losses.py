@@ -65,7 +65,7 @@ def negative_scores(batch: SampledBatch) -> tf.Tensor:
     ]
     if batch.places.shape[1]:
         scores.insert(0, tf.gather(batch.blocks.scores, batch.places, batch_dims=1))
-    return tf.concat(scores, axis=1)
+    return tf.concat(scores, axis=1) if scores else tf.zeros(batch.items.shape)
 
 
 def sampler_losses(

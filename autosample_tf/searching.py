@@ -15,6 +15,7 @@ from autosample_tf.asng import CUTOFF, LearnByComparing, some_users, stretch_len
 from autosample_tf.autosample import AutoSample
 from autosample_tf.branching import branched_search
 from autosample_tf.callbacks import DropSamplers, KeepBest, KeepEpoch
+from autosample_tf.errors import expected
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.fitting import Job, Stretch, build, chosen_on, fit, mixture, stage_seed
 from autosample_tf.pipeline import steps_per_epoch
@@ -42,7 +43,14 @@ def _search(job: Job) -> SearchResult:
     within: dict[str, Any] = {"objective": settings.objective}
     compared = None
     if settings.objective == "asng":  # which moves the weights between steps
-        compared = stretch_length(steps_per_epoch(data.train.num_pairs, settings.batch_size))
+        steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
+        if steps < 2:
+            raise expected(
+                "two batches of train pairs at least, after which asng compares two samplers",
+                received=f"{data.train.num_pairs:,} pairs in batches of {settings.batch_size:,}",
+                remedy="Lower --batch-size, or choose another --objective.",
+            )
+        compared = stretch_length(steps)
         within = {"objective": "uniform", "steps_per_call": compared}
     autosample = mixture(
         settings,

@@ -177,8 +177,7 @@ class Settings:
         within = f"within --search-epochs, {self.search_epochs}"
         _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.search_epochs)
         if self.objective == "branches":
-            within = f"at least 1 and within --search-epochs, {self.search_epochs}"
-            _check("drop_warmup", self.drop_warmup, within, lambda x: 1 <= x <= self.search_epochs)
+            _check("drop_warmup", self.drop_warmup, "at least 1", lambda x: x >= 1)
             within = f"within --drop-warmup, {self.drop_warmup}, where the branches begin"
             _check("rewind_epoch", self.rewind_epoch, within, lambda x: x <= self.drop_warmup)
         for name in ("drop_warmup", "retrain_epochs", "trial_epochs", "rate_decays", "l2", "seed"):
@@ -222,12 +221,17 @@ class Settings:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
             chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_FOR_A_TRIAL else 0
-        if self.objective == "validation":  # else a short search would learn nothing
-            chosen["drop_warmup"] = min(self.drop_warmup, self.search_epochs - 1)
+        if self.objective in ("validation", "branches"):  # else a short search would learn nothing
+            chosen["drop_warmup"] = self._shortened_warmup()
         if self.rewind_epoch is None:
             warmup = chosen.get("drop_warmup", self.drop_warmup)
             chosen["rewind_epoch"] = max(1, min(warmup, self.search_epochs))
         return dataclasses.replace(self, **chosen)
+
+    def _shortened_warmup(self) -> int:
+        """The epochs before the first drop, of a short search all but the last."""
+        fewest = 1 if self.objective == "branches" else 0
+        return max(fewest, min(self.drop_warmup, self.search_epochs - 1))
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it: tuples are lists."""

@@ -33,7 +33,8 @@ def build_from(own: type[Built], kind: str, spec: str, options: str) -> Built:
             raise expected(f"each option of {kind} {spec!r} once", received=f"{key} twice",
                            remedy="Leave one.")  # fmt: skip
         if key not in parameters:
-            raise unknown(f"option of {kind} {spec.partition(':')[0]!r}", key, list(parameters))
+            name = spec.removesuffix(options).removesuffix(":")
+            raise unknown(f"option of {kind} {name!r}", key, list(parameters))
         given[key] = _parse(f"{key} of {kind} {spec!r}", value, parameters[key].default)
     try:
         return own(**given)

@@ -232,7 +232,10 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
 
 
 def _hand_on(run: Run, best: str) -> None:
-    """Makes the best one's folder the retraining's; of the others only their histories stay."""
+    """Makes the best one's folder the retraining's, and so its events; of the others only their
+    histories and events stay."""
+    if (events := run.tensorboard / folder_name(f"trial {best}")).is_dir():
+        events.rename(run.tensorboard / "retrain")
     if (folder := _folder(run, best)).is_dir():
         for path in filter(Path.is_file, folder.iterdir()):
             path.replace(run.retrain / path.name)

@@ -90,8 +90,8 @@ def page(name: str, own: type[Sampler], measured: dict[str, dict[str, dict[str, 
     )
     parts = [
         f"# `{name}`",
-        f"``{card.formula}``\n\nSource: {card.source}. Cost: {card.cost}.",
-        inspect.getdoc(inspect.getmodule(own)),
+        f"{code(card.formula)}\n\nSource: {card.source}. Cost: {card.cost}.",
+        inspect.getdoc(inspect.getmodule(own)).replace("<", "&lt;"),
         f"## Options\n\n```text\n{inspect.getdoc(own)}\n```",
         f"`--sampler {built.spec}`, the defaults:",
     ]
@@ -110,11 +110,20 @@ def page(name: str, own: type[Sampler], measured: dict[str, dict[str, dict[str, 
     return "\n\n".join(parts) + "\n"
 
 
+def code(text: str) -> str:
+    """Text as code, backticks of its own kept."""
+    return f"`` {text} ``" if text.startswith("`") or text.endswith("`") else f"``{text}``"
+
+
+def in_cell(text: str) -> str:
+    """Text in a table, whose bars are none of the table's and whose signs are no HTML."""
+    return text.replace("|", "&#124;").replace("<", "&lt;")
+
+
 def overview(measured: dict[str, dict[str, dict[str, Any]]]) -> str:
     """The Markdown page of all samplers."""
     rows = "\n".join(
-        f"| [`{name}`](samplers/{name}.md) | {own.card.formula.replace('|', '&#124;')} | "
-        f"{own.card.source} |"
+        f"| [`{name}`](samplers/{name}.md) | {in_cell(own.card.formula)} | {own.card.source} |"
         for name, own in SAMPLERS.items()
     )
     parts = [

@@ -181,7 +181,7 @@ def test_samplers_lists_the_registered_and_the_standard_set(command: Command) ->
 
 def test_samplers_tells_of_one(command: Command) -> None:
     out = command("samplers", "dns-mn").out
-    assert "default  dns-mn:pool=32,top=5" in out
+    assert "spec     dns-mn:pool=32,top=5" in out
     assert all(word in out for word in ("formula", "cost", "source", "top=5 ("))
 
 

@@ -235,10 +235,45 @@ def test_the_page_ranks_by_test_and_tells_the_verdicts(
         assert f"{each['difference']:+.4f} ± {each['standard_error']:.4f}" in page
 
 
+def test_mixtures_that_lost_a_trial_count_in_the_cost(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    run = Run(shutil.copytree(compared[0] / "runs", tmp_path / "runs") / AUTOSAMPLE / "seed-1")
+    before = compared[1]["contestants"][AUTOSAMPLE]
+    metrics = run.metrics()
+    metrics["retrain"]["trial"] = {"epochs": 7, "seconds": 20.0, "evaluation_seconds": 3.0}
+    run.write_json("metrics.json", metrics)
+    shutil.copytree(tmp_path / "runs", tmp_path / "all" / "runs")
+    shutil.copy(compared[0] / "config.json", tmp_path / "all")
+    found = compare(data, TWO, run_dir=tmp_path / "all", seeds=(1,), resume=True)
+    ours = found["contestants"][AUTOSAMPLE]
+    assert ours["epochs"] == before["epochs"] + 7
+    assert ours["seconds"] == pytest.approx(before["seconds"] + 23)
+
+
+def test_a_short_comparison_goes_on_with_the_settings_that_it_began_with(
+    data: str, tmp_path: Path
+) -> None:
+    """Which are resolved then: of a short search the warm-up is shorter."""
+    folder, settings = tmp_path / "short", dataclasses.replace(TWO, drop_warmup=4, search_epochs=2)
+
+    def stop(source: Any, own: Settings, **how: Any) -> None:
+        search(source, own, **how)
+        (how["run_dir"] / "metrics.json").unlink()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(data, settings, run_dir=folder, seeds=(1,), runner=stop)
+    stored = Settings.from_dict(Run(folder).config()["settings"])
+    assert stored.drop_warmup == 1
+    compare(data, stored, run_dir=folder, seeds=(1,), resume=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "how", "told"),
     [
         ({"refit": True}, {}, "without --refit"),
+        ({"select_on_test": True}, {}, "choices validation makes; received --select-on-test"),
         ({"samplers": ("rns",)}, {}, "several candidates"),
         ({}, {"seeds": (0, 0)}, "different seeds"),
         ({}, {"seeds": ()}, "different seeds"),

@@ -56,6 +56,19 @@ def drawn_for(user: int, mean_rank: float = 3.0) -> Negatives:
     return sampler.sample(context)
 
 
+def test_orders_that_were_made_up_are_renewed_at_the_first_step_of_all() -> None:
+    """As those of a branch, which begins in the middle of training."""
+    train, model = world()
+    sampler = built(train, 3.0)
+    context = context_of(np.full(2, UP), train, width=1, model=model, step=1)
+    sampler.update(context, sampler.sample(context))
+    np.testing.assert_array_equal(sampler._orders.numpy(), orders(model))
+    model.item_table.assign(-model.item_table)
+    context = context_of(np.full(2, UP), train, width=1, model=model, step=2)
+    sampler.update(context, sampler.sample(context))
+    np.testing.assert_array_equal(sampler._orders.numpy(), orders(world()[1]))  # until it is due
+
+
 def geometric(mean_rank: float) -> np.ndarray:
     """[num_items]: p(r) ~ exp(-r / mean_rank), r from 0."""
     law = np.exp(-np.arange(NUM_ITEMS) / mean_rank)
@@ -157,7 +170,7 @@ def test_before_the_first_step_orders_are_permutations() -> None:
 
 def test_the_state_is_no_parameter_and_is_saved() -> None:
     sampler = built(world()[0], 3.0)
-    assert len(sampler.variables) == 2
+    assert len(sampler.variables) == 3
     assert sampler.trainable_variables == ()
     assert isinstance(sampler, tf.Module)
 

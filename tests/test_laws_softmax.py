@@ -70,6 +70,27 @@ def test_a_relative_temperature_means_the_same_at_every_scale(scale: float) -> N
 
 
 @pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize("scores", [SCORES, [1e-6 * score for score in SCORES]])
+def test_towards_an_infinite_temperature_all_are_as_likely(
+    scores: list[float], relative: bool
+) -> None:
+    spec = f"softmax-dns:pool=6,temperature=inf,relative={relative}"
+    answer = answer_of(spec, by_hand(scores, MASKED))
+    assert_frequencies(drawn_items(answer), np.flatnonzero(MASKED), np.ones(4))
+    np.testing.assert_allclose(answer.log_q, np.full((DRAWS, 1), -np.log(20)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec", ["self-adversarial:pool=6,alpha=1000.0", "softmax-v:pool=6,rho=1e6"]
+)
+def test_a_candidate_that_counts_next_to_nothing_is_not_masked(spec: str) -> None:
+    """What is told as masked, and what a softmax loss compares with, goes by weights above 0."""
+    weights = answer_of(spec, by_hand(SCORES, MASKED)).weights.numpy()
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(MASKED, weights.shape))
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize("scores", [[0.7] * 6, [0.0] * 6])
 def test_equal_scores_are_as_likely(scores: list[float], relative: bool) -> None:
     answer = answer_of(f"softmax-dns:pool=6,relative={relative}", by_hand(scores, MASKED))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from small_runs import WHOLE, history, parameters
+import tensorflow as tf
+from small_runs import LEAST, WHOLE, history, parameters
 
 import autosample_tf
-from autosample_tf import training
+from autosample_tf import fitting, training
+from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import METRICS
 from autosample_tf.runs import SCHEMA_VERSION
 from autosample_tf.samplers import build_samplers
+from autosample_tf.samplers.contract import Context, Feedback, Negatives, Sampler, state_variable
 from autosample_tf.splits import with_validation
 
 CANONICAL = [sampler.spec for sampler in build_samplers(WHOLE.samplers)]
@@ -183,10 +187,7 @@ def test_a_refitted_model_is_evaluated_on_test_only(whole_run: Path) -> None:
         autosample_tf.evaluate(whole_run, split="valid")
 
 
-def test_a_refit_trains_on_train_and_validation(
-    whole_run: Path, small_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The refit's model is not the best epoch's, and was given every pair but test's."""
+def test_a_refit_is_another_model_than_the_best_epochs(whole_run: Path, small_data: Path) -> None:
     best = parameters(whole_run / "retrain" / "best")
     final = parameters(whole_run / "retrain" / "parameters")
     assert all(not np.array_equal(best[name], final[name]) for name in best)
@@ -194,6 +195,73 @@ def test_a_refit_trains_on_train_and_validation(
     files = autosample_tf.load(str(small_data))
     assert trained.seen.num_pairs == files.train.num_pairs
     assert trained.data.train.num_pairs < files.train.num_pairs
+
+
+def test_a_refit_trains_on_train_and_validation(
+    small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stages before it on train alone."""
+    trained = []
+
+    class NotedAutoSample(AutoSample):
+        def __init__(self, model: Any, train: Any, **others: Any):
+            trained.append(train.keys)
+            super().__init__(model, train, **others)
+
+    monkeypatch.setattr(fitting, "AutoSample", NotedAutoSample)
+    settings = dataclasses.replace(LEAST, refit=True, init="scratch", retrain_epochs=4)
+    metrics = training.search(str(small_data), settings, run_dir=tmp_path / "run")
+    assert metrics["retrain"]["refit"]
+    files = autosample_tf.load(str(small_data))
+    split = with_validation(files, settings.valid_fraction, seed=settings.seed)
+    wanted = [split.train.keys, split.train.keys, files.train.keys]
+    assert list(map(len, trained)) == list(map(len, wanted))
+    for keys, pairs in zip(trained, wanted, strict=True):
+        np.testing.assert_array_equal(keys, pairs)
+
+
+def test_weights_that_learn_stay_equal_while_they_warm_up(small_data: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        LEAST, samplers=WHOLE.samplers, objective="validation", drop_warmup=2, search_epochs=4,
+        drop_threshold=0.0,
+    )  # fmt: skip
+    training.search(str(small_data), settings, run_dir=tmp_path / "run")
+    for row in history(tmp_path / "run" / "search" / "history.csv"):
+        weights = [float(row[f"weight/{spec}"]) for spec in CANONICAL]
+        if int(row["epoch"]) < 2:  # those that the next step trains under
+            np.testing.assert_allclose(weights, 1 / 3, rtol=1e-6)
+        else:
+            assert np.ptp(weights) > 1e-4
+
+
+class Recorder(Sampler):
+    """Remembers between which bounds the progress of its training was."""
+
+    built: ClassVar[list[Recorder]] = []
+    follows_progress = True
+    pool = 1
+
+    def build(self, feedback: Feedback, dim: int) -> None:
+        self.least = state_variable(np.float32(2.0), "least")
+        self.most = state_variable(np.float32(-1.0), "most")
+        self.built.append(self)
+
+    def sample(self, context: Context) -> Negatives:
+        pool = context.pool.first(1)
+        return Negatives(pool.items, tf.cast(pool.allowed, tf.float32))
+
+    def update(self, context: Context, negatives: Negatives) -> None:
+        self.least.assign(tf.minimum(self.least, context.progress))
+        self.most.assign(tf.maximum(self.most, context.progress))
+
+
+def test_progress_goes_from_0_to_1_in_each_stage(small_data: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        LEAST, samplers=(f"{__name__}:Recorder",), search_epochs=2, retrain_epochs=3, patience=3
+    )
+    Recorder.built.clear()
+    training.search(str(small_data), settings, run_dir=tmp_path / "run")
+    assert [(own.least.numpy(), own.most.numpy()) for own in Recorder.built] == [(0, 1), (0, 1)]
 
 
 def test_other_data_is_refused(tiny_run: Path, small_data: Path) -> None:

@@ -145,12 +145,12 @@ class TestContract:
             assert_same(first(*step_of(step=step)), second(*step_of(step=step)))
 
     def test_other_seeds_and_other_steps_draw_otherwise(self, spec: str) -> None:
+        if spec.startswith("srns"):  # what it draws is the memory, in `update`: `test_caches`
+            pytest.skip("draws in `update`")
         rows = 70
         here = drawing(spec, rows)(*step_of(rows))["items"].numpy()
         elsewhere = drawing(spec, rows, seed=1)(*step_of(rows))["items"].numpy()
         later = drawing(spec, rows)(*step_of(rows, step=1))["items"].numpy()
-        if spec.startswith("srns"):  # what it draws is the memory, in `update`: `test_caches`
-            here = here + 1
         assert (here != elsewhere).any()
         assert (here != later).any()
 
@@ -312,8 +312,14 @@ def test_a_class_of_ones_own_is_named_by_its_module(own_module: str) -> None:
 
 
 def test_an_unknown_option_of_ones_own_class_lists_its_options(own_module: str) -> None:
-    with pytest.raises(InputError, match=r"'width'\. Known: depth, share"):
+    with pytest.raises(InputError, match=rf"{own_module}:Deep' 'width'\. Known: depth, share"):
         build_sampler(f"{own_module}:Deep:width=2")
+
+
+@pytest.mark.parametrize("spec", [":x", ".mine:Mine", "mine.samplers:", "no_such.module:Mine"])
+def test_what_names_no_class_is_told(spec: str) -> None:
+    with pytest.raises(InputError, match="Expected a sampler class as package.module:Class"):
+        build_sampler(spec)
 
 
 @pytest.mark.parametrize("given", [None, from_dense(np.zeros((NUM_USERS, NUM_ITEMS), bool))])

@@ -39,7 +39,7 @@ OPTIMIZERS = {
 }
 # What a compiled step still waits for: whether to take one of two branches, a look at the
 # negatives and aobpr's new orders, each in one step of many.
-BRANCHES = {("Equal", "If"): 2}
+BRANCHES = {("Equal", "If"): 1, ("LogicalOr", "If"): 1}
 # With MF besides: how many rows a sparse gradient touches; and the step's pool, drawn again
 # beside XLA for aobpr's update, which does not read it, but to look rows of a variable up counts
 # as an effect that cannot be left out.

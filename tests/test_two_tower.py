@@ -269,7 +269,23 @@ def test_the_issues_call_trains_towers_of_dictionaries() -> None:
     scores = tf.reshape(scores, LIKED.shape).numpy()
     assert (scores[LIKED].mean() - scores[~LIKED].mean()) > 1
     assert autosample.weights_by_spec() == pytest.approx(dict.fromkeys(autosample.specs, 0.5))
-    assert autosample.evaluate(batches, verbose=0, return_dict=True)["loss"] > 0
+    found = autosample.evaluate(batches, verbose=0, return_dict=True)
+    assert found["loss"] > 0
+    assert found["total_loss"] == found["loss"] + found["regularization_loss"]
+
+
+def test_validation_data_is_logged_beside_the_loss(tmp_path: Path) -> None:
+    autosample = AutoSample(
+        queries_by_hour(), Candidates(), samplers=["rns", "pns"], candidates=toy_candidates()
+    )
+    autosample.compile(tf.keras.optimizers.Adam(0.05, jit_compile=False))
+    examples = tf.data.Dataset.from_tensor_slices(features_of(*np.nonzero(LIKED)))
+    batches = examples.batch(8, drop_remainder=True)
+    board = tf.keras.callbacks.TensorBoard(tmp_path)
+    history = autosample.fit(batches, validation_data=batches, callbacks=[board], verbose=0).history
+    told = {name for name in history if name.startswith("val_")}
+    assert told == {"val_loss", "val_regularization_loss", "val_total_loss"}
+    assert list(tmp_path.glob("validation/events*"))
 
 
 def test_towers_train_in_steps_and_infer_in_caches_and_rankings() -> None:

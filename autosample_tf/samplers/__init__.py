@@ -114,7 +114,7 @@ def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:
 def _import_class(module: str, name: str) -> type[Sampler]:
     try:
         own = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(
             f"Expected a sampler class as package.module:Class; received {module}:{name} "
             f"({error}). Check the names, and that the module is on the Python path."

@@ -61,6 +61,7 @@ class AOBPR(Sampler):
         orders = np.tile(np.arange(self._num_items, dtype=np.int32), (dim, 1))
         self._orders = state_variable(rng.permuted(orders, axis=1), "orders")
         self._spreads = state_variable(np.ones(dim, np.float32), "spreads")
+        self._are_made_up = state_variable(np.array(True), "are_made_up")
 
     def sample(self, context: Context) -> Negatives:
         users = tf.stop_gradient(context.user_embeddings)
@@ -85,9 +86,12 @@ class AOBPR(Sampler):
             orders = tf.argsort(factors, direction="DESCENDING", stable=True)
             self._orders.assign(tf.cast(orders, self._orders.dtype))
             self._spreads.assign(tf.math.reduce_std(factors, axis=1))
+            self._are_made_up.assign(False)
             return tf.constant(True)
 
-        tf.cond(context.draws.step % every == 0, renew, lambda: tf.constant(False))
+        # What has only just begun, as a branch has, need not wait with random orders.
+        is_due = (context.draws.step % every == 0) | self._are_made_up
+        tf.cond(is_due, renew, lambda: tf.constant(False))
 
     def _draw_ranks(self, context: Context) -> tf.Tensor:
         """[batch, tries] int32 in [0, num_items), geometric: the inverse of their sums."""

@@ -97,6 +97,8 @@ class Layers:
       positives: [batch, layers, width].
       queries: [batch, layers, width]: what an item's layers are scored against, one by one.
       embed: items [...] to [..., layers, width].
+      embed_pool: the first n items of the pool, once for each block of rows that shares them:
+        [blocks, n, layers, width], rows / blocks rows of the batch after one another a block.
       combine: [..., layers, width] to [..., dim], the representation.
     """
 
@@ -104,6 +106,7 @@ class Layers:
     positives: tf.Tensor
     queries: tf.Tensor
     embed: Callable[[tf.Tensor], tf.Tensor]
+    embed_pool: Callable[[int], tf.Tensor]
     combine: Callable[[tf.Tensor], tf.Tensor]
 
 

@@ -112,12 +112,17 @@ class DENS(Sampler):
     def _choose(self, context: Context, pool: Pool, layers: Layers) -> tf.Tensor:
         """In each layer the candidate chosen: columns [batch, layers]."""
         users, positives = tf.stop_gradient(layers.users), tf.stop_gradient(layers.positives)
-        candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
-        relevant = self._relevant_in_positives(users, positives)[:, None]
+        candidates = tf.stop_gradient(layers.embed_pool(self.pool))
+
+        def by_block(values: tf.Tensor) -> tf.Tensor:  # [blocks, rows, 1, layers, width]
+            return tf.reshape(values, [candidates.shape[0], -1, 1, *values.shape[1:]])
+
+        relevant = self._relevant_in_positives(users, positives)
+        gates = self._negative(candidates)[:, None] + by_block(self._positive(relevant))
         advance = warmed_up(context.progress, self.warmup)  # the a of the choice
-        kept = (1.0 - advance) * candidates
-        kept -= self._relevant_in_negatives(candidates, relevant)
-        return best_by_layer(pool, tf.reduce_sum(users[:, None] * kept, axis=-1))
+        kept = candidates[:, None] * (1.0 - advance - tf.sigmoid(gates))
+        merits = tf.reduce_sum(by_block(users) * kept, axis=-1)  # [blocks, rows, n, layers]
+        return best_by_layer(pool, tf.reshape(merits, [-1, *merits.shape[2:]]))
 
     def _contrast(self, context: Context, layers: Layers, negatives: tf.Tensor) -> tf.Tensor:
         """What the gates learn from, on each example: [batch]."""

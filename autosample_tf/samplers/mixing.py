@@ -15,9 +15,19 @@ def hardest_of_each_layer(context: Context, pool: Pool) -> tf.Tensor:
     layers = context.layers()
     if layers.positives.shape[1] == 1:  # the layer's scores are the model's
         return one_hardest(pool).columns
-    candidates = tf.stop_gradient(layers.embed(pool.items))  # [batch, n, layers, width]
-    queries = tf.stop_gradient(layers.queries)[:, None]  # [batch, 1, layers or 1, width]
-    return best_by_layer(pool, tf.reduce_sum(queries * candidates, axis=-1))
+    candidates = tf.stop_gradient(layers.embed_pool(pool.items.shape[1]))
+    return best_by_layer(pool, _merits(tf.stop_gradient(layers.queries), candidates))
+
+
+def _merits(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+    """Each row's inner products with its block's candidates, layer by layer: queries [batch, layers
+    or 1, width] and [blocks, n, layers, width] to [batch, n, layers]."""
+    num_blocks, n, layers, _ = candidates.shape
+    own = tf.reshape(queries, [num_blocks, -1, *queries.shape[1:]])
+    products = tf.matmul(  # [blocks, layers, rows, n]
+        tf.transpose(own, (0, 2, 1, 3)), tf.transpose(candidates, (0, 2, 1, 3)), transpose_b=True
+    )
+    return tf.reshape(tf.transpose(products, (0, 2, 3, 1)), [-1, n, layers])
 
 
 def best_by_layer(pool: Pool, merits: tf.Tensor) -> tf.Tensor:
@@ -29,12 +39,13 @@ def best_by_layer(pool: Pool, merits: tf.Tensor) -> tf.Tensor:
 
 def own_layers(context: Context, pool: Pool, columns: tf.Tensor) -> tf.Tensor:
     """The l-th layer of the item in the l-th column: [batch, layers] to [batch, layers, width]."""
-    layers, num_layers = context.layers(), columns.shape[1]
-    if num_layers == 1:
+    if columns.shape[1] == 1:
         return context.embed_pool(columns)
-    items = tf.gather(pool.items, columns, batch_dims=1)
-    each = [layers.embed(items[:, layer])[:, layer] for layer in range(num_layers)]
-    return tf.stack(each, axis=1)
+    candidates = context.layers().embed_pool(pool.items.shape[1])
+    num_blocks, n, layers, width = candidates.shape
+    places = tf.reshape(columns * layers + tf.range(layers), [num_blocks, -1])
+    flat = tf.reshape(candidates, [num_blocks, n * layers, width])
+    return tf.reshape(tf.gather(flat, places, batch_dims=1), [*columns.shape, width])
 
 
 def synthesized(context: Context, pool: Pool, columns: tf.Tensor, mixed: tf.Tensor) -> Negatives:

@@ -126,8 +126,9 @@ def equal_weights(allowed: tf.Tensor) -> tf.Tensor:
 
 
 def softmax_weights(logits: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
-    """[batch, n] softmax over a row's allowed candidates, without gradient; 0 elsewhere."""
+    """[batch, n] softmax over a row's allowed candidates, without gradient; 0 elsewhere alone."""
     shares = tf.nn.softmax(tf.where(allowed, logits, LOWEST), axis=1)
+    shares = tf.maximum(shares, 1e-30)  # at 0 an allowed one would count as masked
     return tf.stop_gradient(shares * tf.cast(allowed, tf.float32))
 
 

@@ -65,6 +65,7 @@ class SoftmaxDNS(Sampler):
         pool = context.pool.first(self.pool)
         gaps = pool.scores - tf.reduce_max(pool.scores, axis=1, keepdims=True)  # at most 0
         if self.relative:
+            gaps = tf.where(pool.allowed, gaps, 0.0)  # divided, a masked one might be infinite
             gaps = tf.math.divide_no_nan(gaps, spread_of_allowed(pool.scores, pool))
         shares = tf.exp(gaps / self.temperature) * tf.cast(pool.allowed, tf.float32)
         column = draw_column(shares, context.draws.uniform(self.spec, 1))

@@ -25,16 +25,19 @@ from autosample_tf.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_count, check_finite, pick
 
+_POSITIVES = 10
+
 
 class WARP(Sampler):
     """The first violator among a pool's candidates, with the weight of the estimated rank.
 
     Args:
-      pool: most trials, at least 1. An example without a violator has no negative.
+      pool: most trials, at least 1. An example without a violator has no negative, and counts as
+        masked in the health.
       margin: by how much a positive has to lead.
       k: under k-OS, which of the user's positives is trained on, 1 being the best-scored;
         0: WARP.
-      positives: of how many positives, at least k.
+      positives: of how many positives, at least k; under k-OS only.
     """
 
     card = Card(
@@ -49,22 +52,31 @@ class WARP(Sampler):
             "positives": "LightFM's k-OS",
         },
     )
-    needs_rows = True
 
-    def __init__(self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = 10):
+    def __init__(
+        self, pool: int = 32, margin: float = 1.0, k: int = 0, positives: int = _POSITIVES
+    ):
         super().__init__()
         self.pool = check_count("warp", pool)
         self.margin = check_finite("warp's margin", margin)
         if not 0 <= k <= positives:
             raise expected(f"warp's k in [0, {positives}]", received=k, remedy="Change it.")
+        if not k and positives != _POSITIVES:
+            raise expected(
+                "warp's positives with a k of at least 1",
+                received=f"positives={positives} without it",
+                remedy="Leave them out, or pass k.",
+            )
         self.k, self.positives = k, positives
+        self.needs_rows = k > 0 and positives > 1
 
     def build(self, feedback: Feedback, dim: int) -> None:
-        train = feedback.rows
+        train = feedback.train
         self._unobserved = table(train.num_items - train.degrees)
         harmonic = np.cumsum(1.0 / np.arange(1, train.num_items + 1))
         self._weights = tf.constant(harmonic / harmonic[-1], tf.float32)
-        self._rows = RowDraws(train)
+        if self.needs_rows:
+            self._rows = RowDraws(feedback.rows)
 
     def sample(self, context: Context) -> Negatives:
         pool = context.pool.first(self.pool)
