@@ -20,7 +20,7 @@ from autosample_tf.autosample import AutoSample
 from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.runs import History, weights_of
+from autosample_tf.runs import DROPPED, History, dropped_of, weights_of
 
 log = logging.getLogger(__name__)
 DECAY = 0.2  # of the learning rate
@@ -152,8 +152,9 @@ class DropSamplers(tf.keras.callbacks.Callback):
         low = self._low(weights)
         to_drop = low & self._low_before if epoch + 1 > self._warmup else set()
         if to_drop and self._is_worth_it(epoch + 1, len(to_drop) / len(weights)):
-            logs["dropped"] = ";".join(f"{spec}={weights[spec]:.6f}" for spec in sorted(to_drop))
-            log.info("epoch %d: dropped %s", epoch + 1, logs["dropped"])
+            # Numbers all, as Keras' own callbacks want them.
+            logs.update({f"{DROPPED}{spec}": weights[spec] for spec in sorted(to_drop)})
+            log.info("epoch %d: dropped %s", epoch + 1, ", ".join(sorted(to_drop)))
             self.model.drop(to_drop)
         self._low_before = low
 
@@ -272,7 +273,8 @@ def rates(first: float, epochs_by_rate: Sequence[int]) -> list[float]:
 
 
 class Record(tf.keras.callbacks.Callback):
-    """Writes the epoch's logs to the history and, as scalars, for TensorBoard.
+    """Writes the epoch's logs to the history, who was dropped in one column, and, as scalars, for
+    TensorBoard.
 
     Args:
       history: the stage's table.
@@ -287,10 +289,13 @@ class Record(tf.keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(self._log_dir))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._history.append(logs)
+        row = {name: value for name, value in logs.items() if not name.startswith(DROPPED)}
+        if dropped := dropped_of(logs):
+            row["dropped"] = ";".join(f"{spec}={weight:.6f}" for spec, weight in dropped.items())
+        self._history.append(row)
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
-                if not isinstance(value, str) and name != "epoch":
+                if name != "epoch":
                     tf.summary.scalar(name, value)
         self._writer.flush()
 

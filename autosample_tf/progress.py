@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from autosample_tf.comparison import Outcome
-from autosample_tf.runs import Run, weights_of
+from autosample_tf.runs import Run, dropped_of, weights_of
 from autosample_tf.trial import under
 
 _CHOSEN_ON_TEST = (
@@ -74,7 +74,8 @@ class Report(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         metrics = "  ".join(f"{k} {v:.4f}" for k, v in logs.items() if k.startswith("ndcg@"))
-        dropped = f"  dropped {logs['dropped']}" if logs.get("dropped") else ""
+        told = ", ".join(f"{spec} {weight:.2f}" for spec, weight in dropped_of(logs).items())
+        dropped = f"  dropped {told}" if told else ""
         back = f"  back to epoch {logs['back_to']}, lr / 5" if "back_to" in logs else ""
         self._console.print(
             f"{self._stage} {epoch + 1}/{self._epochs}  {logs['seconds']:.1f} s  "

@@ -230,6 +230,18 @@ class History:
             writer.writerows(self.rows)
 
 
+DROPPED = "dropped/"  # in an epoch's logs, and then a sampler's spec
+
+
+def dropped_of(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Whom an epoch dropped, by spec the weight that it ended with, of the epoch's logs."""
+    return {
+        name.removeprefix(DROPPED): value
+        for name, value in logs.items()
+        if name.startswith(DROPPED)
+    }
+
+
 def weights_of(row: Mapping[str, Any]) -> dict[str, float]:
     """The mixture that an epoch ended with, by spec, of its row in the history or its logs."""
     return {

@@ -13,6 +13,7 @@ from worlds import toy_held_out, toy_model, toy_train
 
 from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
+from autosample_tf.callbacks import DropSamplers
 from autosample_tf.errors import InputError
 from autosample_tf.pipeline import training_batches
 from autosample_tf.samplers.contract import Context, Negatives
@@ -219,3 +220,19 @@ def test_restoring_after_a_step_retraces_it(tmp_path: Path) -> None:
     fit(autosample)
     assert fresh.traces == traced
     assert autosample.survivors == ["dns:pool=6"]
+
+
+def test_keras_own_callbacks_take_the_logs_of_an_epoch_that_drops(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its progress bar, which averages numbers, and its board."""
+    autosample = build("rns", "pns", objective="uniform")
+    autosample.assign_weights(np.array([0.9, 0.1]))
+    board = tf.keras.callbacks.TensorBoard(tmp_path)
+    history = autosample.fit(
+        training_batches(toy_train(), 4, seed=0), steps_per_epoch=3, epochs=3, verbose=2,
+        callbacks=[DropSamplers(0.5, 0), board],
+    ).history  # fmt: skip
+    assert list(autosample.survivors) == ["rns"]
+    assert history["dropped/pns:alpha=0.75"] == [pytest.approx(0.1)]
+    assert "dropped/pns:alpha=0.75: 0.1000" in capsys.readouterr().out

@@ -28,7 +28,7 @@ from autosample_tf.callbacks import (
 from autosample_tf.errors import InputError
 from autosample_tf.models import MF
 from autosample_tf.optimizers import RowSparseAdam
-from autosample_tf.runs import History
+from autosample_tf.runs import History, dropped_of
 from autosample_tf.samplers.uniform import RNS
 
 Weights = dict[str, float]
@@ -54,6 +54,11 @@ class Mixture:
         self.weights = {spec: w / sum(left.values()) for spec, w in left.items()}
 
 
+def told(logs: dict[str, float]) -> str | None:
+    """Who was dropped, with its weight; None: nobody."""
+    return ";".join(f"{spec}={weight:.6f}" for spec, weight in dropped_of(logs).items()) or None
+
+
 def weights_of(
     *epochs: Weights,
     threshold: float = 0.5,
@@ -74,7 +79,7 @@ def weights_of(
         callback.on_train_batch_end(9, {})
         logs: dict[str, Any] = {}
         callback.on_epoch_end(epoch, logs)
-        dropped.append(logs.get("dropped"))
+        dropped.append(told(logs))
         gone = set(weights) - set(mixture.weights)
         assert {entry.partition("=")[0] for entry in (dropped[-1] or "").split(";")} - {""} == gone
     return dropped
@@ -161,7 +166,7 @@ def test_a_resumed_run_knows_who_was_low_before(before: Weights, dropped: str | 
     assert not callback.replay(rows)
     callback.set_model(Mixture(**LOW))
     callback.on_epoch_end(4, logs)
-    assert logs.get("dropped") == dropped
+    assert told(logs) == dropped
 
 
 def test_a_resumed_run_counts_only_the_samplers_that_were_left() -> None:
@@ -172,7 +177,7 @@ def test_a_resumed_run_counts_only_the_samplers_that_were_left() -> None:
     callback.replay([row])
     callback.set_model(Mixture(a=0.17, d=0.83))
     callback.on_epoch_end(3, logs)
-    assert logs["dropped"] == "a=0.170000"
+    assert told(logs) == "a=0.170000"
 
 
 # --- KeepBest
@@ -387,11 +392,11 @@ def test_with_nothing_held_out_there_are_no_metrics() -> None:
 def test_what_is_recorded_is_in_the_history_as_it_was(tmp_path: Path) -> None:
     record = Record(History(tmp_path / "h.csv"), tmp_path / "tensorboard")
     record.on_train_begin()
-    record.on_epoch_end(0, {"epoch": 1, "loss": np.float32(0.1), "dropped": "a=0.1"})
+    record.on_epoch_end(0, {"epoch": 1, "loss": np.float32(0.1), "dropped/a": 0.1})
     record.on_train_end()
     saved = History(tmp_path / "h.csv")
     saved.load(1)
-    assert saved.rows == [{"epoch": 1, "loss": float(np.float32(0.1)), "dropped": "a=0.1"}]
+    assert saved.rows == [{"epoch": 1, "loss": float(np.float32(0.1)), "dropped": "a=0.100000"}]
     assert len(list((tmp_path / "tensorboard").glob("events.*"))) == 1
 
 

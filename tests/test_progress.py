@@ -76,12 +76,12 @@ def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
     out = console(terminal=False)
     report = trained(out)
     assert text(out) == ""
-    report.on_epoch_end(1, {**LOGS, "dropped": "rns=0.05"})
+    report.on_epoch_end(1, {**LOGS, "dropped/rns": 0.05})
     report.on_train_end()
     line = text(out)
     assert line.count("\n") == 1
     assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.10  ")
-    assert line.endswith("  bns 0.10  dropped rns=0.05\n")
+    assert line.endswith("  bns 0.10  dropped rns 0.05\n")
     assert "\x1b" not in line
 
 
