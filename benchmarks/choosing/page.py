@@ -37,7 +37,10 @@ def main() -> None:
 
 def records_in(folder: Path) -> list[dict[str, Any]]:
     """What `run.py` wrote there, by name."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    return [
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.glob("*.json"), key=lambda each: each.stem)
+    ]
 
 
 def verdicts(found: list[Mapping[str, Any]]) -> str:
