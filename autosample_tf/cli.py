@@ -296,7 +296,7 @@ def samplers(name: str | None) -> None:
 @click.option("--users", type=click.Path(path_type=Path),
               help="A file of user ids, one a line. Default: all users.")  # fmt: skip
 @click.option("--user", "user_ids", multiple=True, metavar="ID", help="A user id; repeatable.")
-@click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
+@click.option("--top-k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="The most items a user gets.")  # fmt: skip
 @click.option("--exclude", type=click.Path(path_type=Path),
               help="A file of more to leave out: .csv, .jsonl or .parquet with users and items, "
@@ -310,7 +310,7 @@ def samplers(name: str | None) -> None:
 @device_option
 @output_options
 def recommend(
-    run: Path, users: Path | None, user_ids: tuple[str, ...], k: int, exclude: Path | None,
+    run: Path, users: Path | None, user_ids: tuple[str, ...], top_k: int, exclude: Path | None,
     candidates: Path | None, leave_out_test: bool, output: Path | None, device: str, as_json: bool,
     quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
@@ -334,7 +334,7 @@ def recommend(
 
     done = write_recommendations(
         run, output=output or sys.stdout,
-        users=users or user_ids or None, k=k, exclude=exclude, candidates=candidates,
+        users=users or user_ids or None, top_k=top_k, exclude=exclude, candidates=candidates,
         leave_out_test=leave_out_test, source=chosen_override(options),
     )  # fmt: skip
     counts = {"users": done.users, "items": done.items, "unknown": done.unknown,
@@ -347,7 +347,7 @@ def recommend(
 
 @main.command()
 @run_option
-@click.option("--top-k", "k", type=int, default=DEFAULTS.top_k[0], show_default=True,
+@click.option("--top-k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="Items a user gets.")  # fmt: skip
 @leave_out_test_option
 @click.option("--output", type=click.Path(path_type=Path),
@@ -360,7 +360,7 @@ def recommend(
 @device_option
 @output_options
 def export(
-    run: Path, k: int, leave_out_test: bool, output: Path | None, quantize: str | None,
+    run: Path, top_k: int, leave_out_test: bool, output: Path | None, quantize: str | None,
     index: str | None, device: str, as_json: bool, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Writes a SavedModel for TensorFlow Serving, and compares it with the run.
@@ -377,8 +377,8 @@ def export(
     from autosample_tf.exporting import export as write_model
 
     folder = write_model(
-        run, output=output, k=k, quantize=quantize, index=index, leave_out_test=leave_out_test,
-        source=chosen_override(options),
+        run, output=output, top_k=top_k, quantize=quantize, index=index,
+        leave_out_test=leave_out_test, source=chosen_override(options),
     )  # fmt: skip
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     if as_json:

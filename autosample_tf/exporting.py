@@ -32,7 +32,7 @@ def export(
     run_dir: str | Path,
     *,
     output: str | Path | None = None,
-    k: int = 20,
+    top_k: int = 20,
     quantize: str | None = None,
     index: str | None = None,
     leave_out_test: bool = False,
@@ -40,11 +40,11 @@ def export(
 ) -> Path:
     """Writes the next version of a run's SavedModel, after comparing it with the run.
 
-    Its `serving_default` takes `user_id` [batch] string and gives `item_id` [batch, k]
-    string and `score` [batch, k] float32, best first, and `known` [batch] bool. Seen items
+    Its `serving_default` takes `user_id` [batch] string and gives `item_id` [batch, top_k]
+    string and `score` [batch, top_k] float32, best first, and `known` [batch] bool. Seen items
     are left out, as by `recommend`. Users that the run does not know (`known` is
     false) and those without a pair that it trained on get the most popular items, with the
-    number of an item's users as its score. A row with fewer than k items is padded with an
+    number of an item's users as its score. A row with fewer than top_k items is padded with an
     empty id and the lowest finite float32. `Server` tells of the other signatures.
 
     Beside it stand `export.json`, what was found while exporting, and `model_card.md`.
@@ -52,7 +52,7 @@ def export(
     Args:
       run_dir: the run's folder.
       output: the folder of the versions; None: `export` in the run's.
-      k: items a user gets, at least 1; cut to the size of the catalogue, with a warning.
+      top_k: items a user gets, at least 1; cut to the size of the catalogue, with a warning.
       quantize: bfloat16 or int8, how item vectors are stored: a smaller model whose ranking
         is not quite the run's, by how much `export.json` says; None: float32.
       index: `faiss` or `hnsw`, an approximate index of the items written besides.
@@ -63,23 +63,23 @@ def export(
       The new version's folder, `<output>/<version>`.
 
     Raises:
-      InputError: if the run is not finished, k is below 1, the model cannot be written, or
+      InputError: if the run is not finished, top_k is below 1, the model cannot be written, or
         what was written does not rank as the run does (then nothing is left behind).
     """
     if index is not None:
         check_installed()  # before anything takes its time
     trained = load_run(run_dir, leave_out_test=leave_out_test, source=source)
     num_items = trained.data.num_items
-    check_cutoffs([min(k, num_items)], num_items)
-    if k > num_items:
-        log.warning("k is cut from %d to the %d items of the catalogue", k, num_items)
-        k = num_items
+    check_cutoffs([min(top_k, num_items)], num_items)
+    if top_k > num_items:
+        log.warning("top_k is cut from %d to the %d items of the catalogue", top_k, num_items)
+        top_k = num_items
     versions = Path(output) if output is not None else trained.run.path / "export"
     versions.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=versions) as folder:
             written = Path(folder) / "model"
-            _write(written, trained, k, quantize, index)
+            _write(written, trained, top_k, quantize, index)
             return _published(written, versions)
     except (OSError, tf.errors.OpError) as error:
         raise expected(

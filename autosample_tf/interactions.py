@@ -30,6 +30,10 @@ class Pairs(ABC):
 
     num_items: int
 
+    def __repr__(self) -> str:
+        counts = f"{self.num_users:,} users, {self.num_items:,} items, {self.num_pairs:,} pairs"
+        return f"<{type(self).__name__}: {counts}>"
+
     @property
     @abstractmethod
     def num_users(self) -> int:
@@ -74,7 +78,7 @@ class Pairs(ABC):
         """The pairs of either, over the same users and items."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Interactions(Pairs):
     """Distinct (user, item) pairs as rows of ascending items, one row a user.
 
@@ -218,7 +222,7 @@ class Interactions(Pairs):
         )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """The splits of one catalogue, over the same users and items.
 
@@ -257,6 +261,12 @@ class Dataset:
                 f"Expected held-out test pairs in dataset {self.name!r}; received none that "
                 "train does not have. Without them nothing can be measured: add a test file."
             )
+
+    def __repr__(self) -> str:
+        counts = {"users": self.num_users, "items": self.num_items}
+        counts |= {name: split.num_pairs for name, split in self.splits.items()}
+        listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        return f"<{type(self).__name__} {self.name!r}: {listed}>"
 
     @property
     def num_users(self) -> int:

@@ -32,7 +32,7 @@ class Recommended:
 
     Attributes:
       users: how many users were ranked for.
-      items: how many items they got together; fewer than users * k where some have seen
+      items: how many items they got together; fewer than users * top_k where some have seen
         nearly the whole catalogue.
       unknown: how many of the ids asked for the run does not know.
       lines: for each user `{"user", "items", "scores"}`, best first, where there is no
@@ -71,7 +71,7 @@ def recommend(
     *,
     output: Output = None,
     users: Ids | None = None,
-    k: int = 20,
+    top_k: int = 20,
     exclude: str | os.PathLike[str] | None = None,
     candidates: Ids | None = None,
     leave_out_test: bool = False,
@@ -93,7 +93,7 @@ def recommend(
         None: the result has the lines, in memory.
       users: original ids, each ranked for once, in this order; or the path of a file with
         one a line; or None: all users, in the catalogue's order.
-      k: the most items a user gets, in [1, number of items].
+      top_k: the most items a user gets, in [1, number of items].
       exclude: a file of more to leave out: pairs of users and items in a .csv, .jsonl or
         .parquet file as this function writes; in any other, ids of items that nobody gets,
         one a line.
@@ -103,7 +103,7 @@ def recommend(
       source: the dataset, if it is not where the run found it.
 
     Raises:
-      InputError: if the run is not finished, k is out of range, the output's extension is
+      InputError: if the run is not finished, top_k is out of range, the output's extension is
         not known, none of the users or candidates is, or no item is left to rank.
     """
     path, stream = None, None
@@ -114,13 +114,13 @@ def recommend(
         stream = output
     trained = load_run(run_dir, leave_out_test=leave_out_test, source=source)
     data = trained.data
-    check_cutoffs([k], data.num_items)
+    check_cutoffs([top_k], data.num_items)
     places, num_unknown = np.arange(data.num_users), 0
     if users is not None:
         places, num_unknown = places_of_ids(users, data.user_ids, "user")
     shelf = _shelf(trained, candidates, exclude)
-    k = min(k, len(shelf.items))
-    ranker = Ranker(shelf.representations, shelf.left_out, k, trained.learned, shelf.popularity)
+    top_k = min(top_k, len(shelf.items))
+    ranker = Ranker(shelf.representations, shelf.left_out, top_k, trained.learned, shelf.popularity)
     names = Names(data.user_ids, data.item_ids[shelf.items])
 
     def rank(block: int) -> Rankings:
@@ -130,13 +130,13 @@ def recommend(
     num_blocks = -(-len(places) // _USERS_PER_BLOCK)
     lines = None
     if path is not None:
-        write_in_parts(path, names, num_blocks, rank, _request(trained, shelf, places, k))
+        write_in_parts(path, names, num_blocks, rank, _request(trained, shelf, places, top_k))
     elif stream is not None:
         for block in range(num_blocks):
             write_lines(stream, names, rank(block))
     else:
         lines = [line for block in range(num_blocks) for line in names.lines(rank(block))]
-    num_items = int(np.minimum(k, len(shelf.items) - shelf.left_out.degrees[places]).sum())
+    num_items = int(np.minimum(top_k, len(shelf.items) - shelf.left_out.degrees[places]).sum())
     return Recommended(len(places), num_items, num_unknown, lines, shelf.unknown)
 
 

@@ -53,7 +53,7 @@ class Shards:
     most_positives: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class StreamedPairs(Pairs):
     """The pairs of some splits of a sharded dataset.
 
@@ -131,7 +131,7 @@ class StreamedPairs(Pairs):
         return Interactions(offsets, items[order].astype(np.int32), self.num_items)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ShardedDataset(Dataset):
     """A `Dataset` whose pairs are streamed.
 

@@ -231,3 +231,10 @@ def test_blocks_of_users_follow_one_another_and_have_no_more_pairs_than_asked(nu
         assert last - first == 1 or built.degrees[first:last].sum() <= num_pairs
     keys = np.concatenate([built.keys_of(*block) for block in blocks])
     np.testing.assert_array_equal(keys, built.keys)
+
+
+def test_data_is_shown_by_its_counts() -> None:
+    pairs = Interactions.from_pairs([0, 1, 1], [2, 0, 2], num_users=2, num_items=1_000)
+    assert repr(pairs) == "<Interactions: 2 users, 1,000 items, 3 pairs>"
+    data = Dataset("mine", pairs, pairs, np.array(["a", "b"]), np.arange(1_000).astype(str))
+    assert repr(data) == "<Dataset 'mine': 2 users, 1,000 items, 3 train, 3 test>"

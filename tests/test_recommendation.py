@@ -56,13 +56,13 @@ def metrics_by_hand(lines, truth, k):
 @pytest.fixture(scope="module")
 def everyone(tiny_run, tmp_path_factory):
     path = tmp_path_factory.mktemp("recommended") / "all.jsonl"
-    recommend(tiny_run, output=path, k=10)
+    recommend(tiny_run, output=path, top_k=10)
     return path
 
 
 class TestContents:
     def test_the_files_metrics_are_the_runs(self, peculiar_run, tmp_path):
-        recommend(peculiar_run, output=tmp_path / "top.jsonl", k=10)
+        recommend(peculiar_run, output=tmp_path / "top.jsonl", top_k=10)
         lines, truth = read_lines(tmp_path / "top.jsonl"), read_split(peculiar_run / "../test.txt")
         stated = json.loads((peculiar_run / "metrics.json").read_text())["test"]
         recomputed = metrics_by_hand(lines, truth, 10) | metrics_by_hand(lines, truth, 5)
@@ -92,12 +92,12 @@ class TestContents:
 
     def test_train_and_validation_are_left_out(self, peculiar_run):
         seen = read_split(peculiar_run / "../train.txt")  # validation was carved from it
-        for line in recommend(peculiar_run, k=30).lines:
+        for line in recommend(peculiar_run, top_k=30).lines:
             assert not seen.get(line["user"], set()) & set(line["items"])
             assert len(line["items"]) == 30 - len(seen.get(line["user"], ()))
 
     def test_a_user_gets_no_more_than_is_unseen(self, peculiar_run):
-        done = recommend(peculiar_run, users=["17", "27"], k=10)
+        done = recommend(peculiar_run, users=["17", "27"], top_k=10)
         whole_catalogue, all_but_three = done.lines
         assert whole_catalogue == {"user": "17", "items": [], "scores": []}
         assert set(all_but_three["items"]) == {"86", "89", "92"}
@@ -110,7 +110,7 @@ class TestContents:
             for item in items:
                 counts[item] += 1
         popular = sorted(counts, key=lambda item: (-counts[item], int(item)))[:6]
-        (line,) = recommend(peculiar_run, users=[7], k=6).lines
+        (line,) = recommend(peculiar_run, users=[7], top_k=6).lines
         assert line["items"] == popular
         assert line["scores"] == [counts[item] for item in popular]
 
@@ -133,7 +133,7 @@ class TestFormats:
             for rank, (item, score) in enumerate(zip(line["items"], line["scores"], strict=True), 1)
         ]
         for name in ("top.csv", "top.parquet"):
-            assert recommend(tiny_run, output=tmp_path / name, k=10).items == len(rows)
+            assert recommend(tiny_run, output=tmp_path / name, top_k=10).items == len(rows)
         with (tmp_path / "top.csv").open(newline="", encoding="utf-8") as file:
             header, *table = csv.reader(file)
         assert header == ["user", "item", "rank", "score"]
@@ -144,19 +144,19 @@ class TestFormats:
 
     def test_a_stream_gets_json_lines(self, tiny_run, everyone):
         stream = io.StringIO()
-        recommend(tiny_run, output=stream, k=10)
+        recommend(tiny_run, output=stream, top_k=10)
         assert stream.getvalue() == everyone.read_text(encoding="utf-8")
 
     def test_no_output_gives_the_lines(self, tiny_run, everyone):
-        done = recommend(tiny_run, k=10)
+        done = recommend(tiny_run, top_k=10)
         assert done.lines == read_lines(everyone)
         assert (done.users, done.items, done.unknown) == (60, 600, 0)
 
     @pytest.mark.parametrize("name", ["top.jsonl", "top.csv", "top.parquet"])
     def test_blocks_make_no_difference(self, name, tiny_run, tmp_path, monkeypatch):
-        recommend(tiny_run, output=tmp_path / name, k=3)
+        recommend(tiny_run, output=tmp_path / name, top_k=3)
         monkeypatch.setattr(recommendation, "_USERS_PER_BLOCK", 7)
-        recommend(tiny_run, output=tmp_path / "blocks" / name, k=3)
+        recommend(tiny_run, output=tmp_path / "blocks" / name, top_k=3)
         whole, blocks = (read_rows(tmp_path / part / name) for part in (".", "blocks"))
         assert blocks == whole
 
@@ -217,27 +217,27 @@ class TestStopped:
     def test_goes_on_and_ends_as_if_never_stopped(
         self, name, before, tiny_run, tmp_path, small_blocks
     ):
-        recommend(tiny_run, output=tmp_path / "whole" / name, k=3)
+        recommend(tiny_run, output=tmp_path / "whole" / name, top_k=3)
         path = tmp_path / name
         if before:
             path.write_bytes(before)
-        self.stop(small_blocks, 2, tiny_run, output=path, k=3)
+        self.stop(small_blocks, 2, tiny_run, output=path, top_k=3)
         assert (path.read_bytes() if path.exists() else None) == before
-        ranked, done = self.go_on(small_blocks, tiny_run, output=path, k=3)
+        ranked, done = self.go_on(small_blocks, tiny_run, output=path, top_k=3)
         assert ranked == 2
         assert path.read_bytes() == (tmp_path / "whole" / name).read_bytes()
         assert (done.users, done.items) == (60, 180)
         assert {p.name for p in tmp_path.iterdir()} == {name, "whole"}
 
     @pytest.mark.parametrize(
-        "change", [{"k": 4}, {"users": ["é1⊗"]}, {"candidates": ["товар 1", "товар 2"]}]
+        "change", [{"top_k": 4}, {"users": ["é1⊗"]}, {"candidates": ["товар 1", "товар 2"]}]
     )
     def test_begins_anew_where_something_else_is_asked(
         self, change, tiny_run, tmp_path, small_blocks
     ):
         path = tmp_path / "top.jsonl"
-        self.stop(small_blocks, 1, tiny_run, output=path, k=3)
-        asked = {"k": 3, **change}
+        self.stop(small_blocks, 1, tiny_run, output=path, top_k=3)
+        asked = {"top_k": 3, **change}
         self.go_on(small_blocks, tiny_run, output=path, **asked)
         assert read_lines(path) == recommend(tiny_run, **asked).lines
 
@@ -268,7 +268,7 @@ class TestCandidatesAndExclusions:
     """Against all lines, from which what is not to be there is taken by hand."""
 
     def everything(self, run):
-        return recommend(run, k=30).lines
+        return recommend(run, top_k=30).lines
 
     def by_hand(self, run, keeps, k):
         rows = []
@@ -295,24 +295,24 @@ class TestCandidatesAndExclusions:
 
     def test_candidates_alone_are_ranked(self, peculiar_run, files):
         chosen = {"8", "89", "11", "5", "17"}
-        done = recommend(peculiar_run, k=4, candidates=files[0] / "candidates.txt")
+        done = recommend(peculiar_run, top_k=4, candidates=files[0] / "candidates.txt")
         self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item in chosen, 4))
         assert done.unknown_items == 1
         assert done.items == sum(len(line["items"]) for line in done.lines)
 
     def test_fewer_candidates_than_k(self, peculiar_run):
-        done = recommend(peculiar_run, k=10, candidates=["5", "8"])
+        done = recommend(peculiar_run, top_k=10, candidates=["5", "8"])
         self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item in "58", 10))
 
     def test_items_excluded_for_everybody(self, peculiar_run, files):
-        done = recommend(peculiar_run, k=5, exclude=files[0] / "excluded.txt")
+        done = recommend(peculiar_run, top_k=5, exclude=files[0] / "excluded.txt")
         left = {"17", "8"}
         self.same(done.lines, self.by_hand(peculiar_run, lambda _, item: item not in left, 5))
         assert done.unknown_items == 1
 
     def test_pairs_excluded(self, peculiar_run, files):
         folder, pairs = files
-        done = recommend(peculiar_run, k=5, exclude=folder / "pairs.csv")
+        done = recommend(peculiar_run, top_k=5, exclude=folder / "pairs.csv")
         expected = self.by_hand(peculiar_run, lambda *pair: pair not in pairs, 5)
         self.same(done.lines, expected)  # 7 has no train pairs: popularity, exclusions uncounted
         assert done.unknown_items == 2
@@ -322,7 +322,10 @@ class TestCandidatesAndExclusions:
         folder, pairs = files
         chosen = {"8", "89", "11", "5", "17"}
         done = recommend(
-            peculiar_run, k=3, exclude=folder / "pairs.csv", candidates=folder / "candidates.txt"
+            peculiar_run,
+            top_k=3,
+            exclude=folder / "pairs.csv",
+            candidates=folder / "candidates.txt",
         )
         keeps = lambda user, item: item in chosen and (user, item) not in pairs  # noqa: E731
         self.same(done.lines, self.by_hand(peculiar_run, keeps, 3))
@@ -331,13 +334,13 @@ class TestCandidatesAndExclusions:
         """And in an export, which is compared with the run's ranking."""
         run = load_run(peculiar_run)
         data = run.data
-        done = recommend(peculiar_run, k=data.num_items, leave_out_test=True)
+        done = recommend(peculiar_run, top_k=data.num_items, leave_out_test=True)
         for user, line in enumerate(done.lines):
             known = np.union1d(run.seen.row(user), data.test.row(user))
             assert set(line["items"]) == set(np.delete(data.item_ids, known))
-        plain = recommend(peculiar_run, k=data.num_items)
+        plain = recommend(peculiar_run, top_k=data.num_items)
         assert plain.items - done.items == data.test.num_pairs
-        autosample_tf.export(peculiar_run, output=tmp_path, k=5, leave_out_test=True)
+        autosample_tf.export(peculiar_run, output=tmp_path, top_k=5, leave_out_test=True)
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -352,22 +355,22 @@ class TestCandidatesAndExclusions:
     def test_nothing_known_is_excluded(self, name, text, peculiar_run, tmp_path):
         """As a nightly job may find: it is no fault."""
         (tmp_path / name).write_text(text)
-        done = recommend(peculiar_run, k=5, exclude=tmp_path / name)
-        assert done.lines == recommend(peculiar_run, k=5).lines
+        done = recommend(peculiar_run, top_k=5, exclude=tmp_path / name)
+        assert done.lines == recommend(peculiar_run, top_k=5).lines
 
     def test_a_line_of_json_may_hold_one_pair(self, peculiar_run, files):
         folder, pairs = files
         lines = [json.dumps({"user": user, "item": item}) for user, item in sorted(pairs)]
         (folder / "pairs.jsonl").write_text("\ufeff" + "\n".join([*lines, "", ""]), "utf-8")
-        done = recommend(peculiar_run, k=5, exclude=folder / "pairs.jsonl")
-        expected = recommend(peculiar_run, k=5, exclude=folder / "pairs.csv")
+        done = recommend(peculiar_run, top_k=5, exclude=folder / "pairs.jsonl")
+        expected = recommend(peculiar_run, top_k=5, exclude=folder / "pairs.csv")
         assert done.lines == expected.lines
 
     @pytest.mark.parametrize("name", ["first.jsonl", "first.csv", "first.parquet"])
     def test_what_was_recommended_can_be_excluded(self, name, peculiar_run, tmp_path):
-        recommend(peculiar_run, output=tmp_path / name, k=3)
-        whole = recommend(peculiar_run, k=6).lines
-        rest = recommend(peculiar_run, k=3, exclude=tmp_path / name).lines
+        recommend(peculiar_run, output=tmp_path / name, top_k=3)
+        whole = recommend(peculiar_run, top_k=6).lines
+        rest = recommend(peculiar_run, top_k=3, exclude=tmp_path / name).lines
         assert [line["items"] for line in rest] == [line["items"][3:] for line in whole]
 
     @pytest.mark.parametrize(
@@ -398,17 +401,17 @@ class TestCandidatesAndExclusions:
 
 class TestUsers:
     def test_are_served_once_in_the_order_asked(self, tiny_run):
-        done = recommend(tiny_run, users=["é9⊗", "é3⊗", "é9⊗"], k=2)
+        done = recommend(tiny_run, users=["é9⊗", "é3⊗", "é9⊗"], top_k=2)
         assert [line["user"] for line in done.lines] == ["é9⊗", "é3⊗"]
         assert done.lines[1]["items"][0].startswith("товар ")
 
     def test_file_and_list_agree(self, tiny_run, tmp_path):
         (tmp_path / "users.txt").write_bytes("\ufeffé9⊗\r\n\r\né3⊗".encode())
-        from_file = recommend(tiny_run, users=tmp_path / "users.txt", k=2)
-        assert from_file == recommend(tiny_run, users=["é9⊗", "é3⊗"], k=2)
+        from_file = recommend(tiny_run, users=tmp_path / "users.txt", top_k=2)
+        assert from_file == recommend(tiny_run, users=["é9⊗", "é3⊗"], top_k=2)
 
     def test_unknown_ones_are_counted_and_the_rest_served(self, tiny_run, caplog):
-        done = recommend(tiny_run, users=["nobody", "é3⊗", "é", "3"], k=2)
+        done = recommend(tiny_run, users=["nobody", "é3⊗", "é", "3"], top_k=2)
         assert [line["user"] for line in done.lines] == ["é3⊗"]
         assert done.unknown == 3
         assert "left out: 3 ('nobody', 'é', '3')" in caplog.text
@@ -426,7 +429,7 @@ class TestUsers:
     @pytest.mark.parametrize("k", [0, 81])
     def test_k_beyond_the_catalogue_is_an_error(self, k, tiny_run):
         with pytest.raises(InputError, match="between 1 and the 80 items"):
-            recommend(tiny_run, k=k)
+            recommend(tiny_run, top_k=k)
 
 
 class TestCommand:
@@ -495,6 +498,6 @@ def test_a_user_known_from_validation_alone_gets_the_most_popular_unseen_items(
     seen = autosample_tf.load(folder).seen
     popular = np.argsort(-seen.popularity, kind="stable")
     unseen = [str(item) for item in popular if item not in (1, 2, 3)][:5]
-    ranked = autosample_tf.recommend(tmp_path / "run", users=["40"], k=5)
+    ranked = autosample_tf.recommend(tmp_path / "run", users=["40"], top_k=5)
     assert ranked.lines[0]["items"] == unseen
-    autosample_tf.export(tmp_path / "run", k=5)
+    autosample_tf.export(tmp_path / "run", top_k=5)

@@ -186,7 +186,7 @@ def test_help_says_what_such_results_are_worth(command: Command) -> None:
 def test_users_are_offered_nothing_that_they_are_known_to_have(observed: Observed) -> None:
     """Of 80 items, all but train's, validation's and test's, every one."""
     known = observed.data.seen.union(observed.data.test)
-    done = autosample_tf.recommend(observed.run_dir, k=80)
+    done = autosample_tf.recommend(observed.run_dir, top_k=80)
     for user, line in enumerate(done.lines):
         had = set(observed.data.item_ids[known.row(user)])
         assert set(line["items"]) == set(observed.data.item_ids) - had
@@ -195,7 +195,7 @@ def test_users_are_offered_nothing_that_they_are_known_to_have(observed: Observe
 
 def test_an_export_ranks_so_too(observed: Observed, tmp_path: Path) -> None:
     """`export` compares what it wrote with the run's own ranking, seen items among it."""
-    folder = autosample_tf.export(observed.run_dir, output=tmp_path, k=10)
+    folder = autosample_tf.export(observed.run_dir, output=tmp_path, top_k=10)
     assert (folder / "saved_model.pb").is_file()
 
 

@@ -19,13 +19,13 @@ LOWEST = float(np.finfo(np.float32).min)
 @pytest.fixture(scope="module")
 def mf(tiny_run, tmp_path_factory):
     """The folder of an exported MF, k 10, with 80 items and ids that are not ASCII."""
-    return export(tiny_run, output=tmp_path_factory.mktemp("exported"), k=10)
+    return export(tiny_run, output=tmp_path_factory.mktemp("exported"), top_k=10)
 
 
 @pytest.fixture(scope="module")
 def lightgcn(peculiar_run, tmp_path_factory):
     """The folder of an exported LightGCN with users that are hard to serve, k 10."""
-    return export(peculiar_run, output=tmp_path_factory.mktemp("exported"), k=10)
+    return export(peculiar_run, output=tmp_path_factory.mktemp("exported"), top_k=10)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,9 @@ class TestAnswers:
     @pytest.mark.parametrize("run", ["tiny_run", "peculiar_run"])
     def test_are_what_recommend_writes(self, run, request, tmp_path):
         run = request.getfixturevalue(run)
-        lines = recommend(run, k=7).lines
+        lines = recommend(run, top_k=7).lines
         items, scores, known = serve(
-            export(run, output=tmp_path, k=7), [line["user"] for line in lines]
+            export(run, output=tmp_path, top_k=7), [line["user"] for line in lines]
         )
         assert known.all()
         for line, own_items, own_scores in zip(lines, items, scores, strict=True):
@@ -138,7 +138,7 @@ class TestAnswers:
         assert scores[1][3:].tolist() == [LOWEST] * 7
 
     def test_k_is_cut_to_the_catalogue(self, peculiar_run, tmp_path, caplog):
-        folder = export(peculiar_run, output=tmp_path, k=31)
+        folder = export(peculiar_run, output=tmp_path, top_k=31)
         assert "cut from 31 to the 30 items" in caplog.text
         items, _, _ = serve(folder, ["nobody", "27"])
         assert sorted(items[0], key=int) == [str(3 * i + 5) for i in range(30)]

@@ -39,7 +39,7 @@ needs_serving_api = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def exported(tiny_run, tmp_path_factory):
-    return export(tiny_run, output=tmp_path_factory.mktemp("exported"), k=10)
+    return export(tiny_run, output=tmp_path_factory.mktemp("exported"), top_k=10)
 
 
 def ranked_of(trained):
@@ -51,13 +51,13 @@ class TestFolder:
     def test_versions_follow_each_other(self, tiny_run, tmp_path):
         for name in ("7", "partial-of-another", "8.bak"):
             (tmp_path / name).mkdir()
-        assert export(tiny_run, output=tmp_path, k=3) == tmp_path / "8"
-        assert export(tiny_run, output=tmp_path, k=3) == tmp_path / "9"
+        assert export(tiny_run, output=tmp_path, top_k=3) == tmp_path / "8"
+        assert export(tiny_run, output=tmp_path, top_k=3) == tmp_path / "9"
         names = {path.name for path in tmp_path.iterdir()}
         assert names == {"7", "8", "9", "partial-of-another", "8.bak"}
 
     def test_is_in_the_run_by_default(self, tiny_run):
-        folder = export(tiny_run, k=3)
+        folder = export(tiny_run, top_k=3)
         assert folder.parent == tiny_run / "export"
         assert int(folder.name) >= 1
 
@@ -302,7 +302,7 @@ class TestQuantization:
     def test_an_export_is_smaller_and_tells_what_it_loses(
         self, kind, bytes_a_row, tiny_run, exported, tmp_path
     ):
-        folder = export(tiny_run, output=tmp_path, k=10, quantize=kind)
+        folder = export(tiny_run, output=tmp_path, top_k=10, quantize=kind)
         facts, exact = (json.loads((f / "export.json").read_text()) for f in (folder, exported))
         assert exact["quantize"] is None
         assert exact["table_bytes"] - facts["table_bytes"] == 80 * (32 - bytes_a_row)
@@ -322,7 +322,7 @@ class TestIndex:
     def test_finds_what_brute_force_finds(self, kind, tiny_run, tmp_path):
         import faiss
 
-        folder = export(tiny_run, output=tmp_path, k=10, index=kind)
+        folder = export(tiny_run, output=tmp_path, top_k=10, index=kind)
         index = faiss.read_index(str(folder / "index" / "items.faiss"))
         ids = json.loads((folder / "index" / "item_ids.json").read_text(encoding="utf-8"))
         trained = load_run(tiny_run)

@@ -419,7 +419,7 @@ def test_a_run_streams(folder: Path, tmp_path: Path) -> None:
     before = fingerprints(run)
     training.retrain(run, run_dir=tmp_path / "retrained", changes={"seed": 9})
     lists = tmp_path / "top.jsonl"
-    autosample_tf.recommend(run, output=lists, k=3)
+    autosample_tf.recommend(run, output=lists, top_k=3)
     assert fingerprints(run) == before
     assert len(lists.read_text().splitlines()) == 61
 
