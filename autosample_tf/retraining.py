@@ -80,7 +80,8 @@ def _refit(
     start: Start, weights: Mapping[str, float], epochs_by_rate: Sequence[int]
 ) -> Recommender:
     """Trains on train and validation together, for as many epochs as led to the best one, at
-    their learning rates."""
+    their learning rates. Samplers that follow the training's progress begin it anew, so that after
+    going back to an epoch they are earlier in it than they were."""
     job, pairs = start.job, start.job.data.seen
     model, optimizer = start.initialized(pairs)
     if rate := rates(job.settings.learning_rate, epochs_by_rate):

@@ -51,8 +51,8 @@ MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
 TEMPERATURES = {**dict.fromkeys(OBJECTIVES, 1.0), "validation": 0.3}
 _TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
 _LARGE_DATA = 204_800  # train pairs, or more
-# Of a trial, and the fewest train pairs of which it is worth its time.
-_TRIAL_EPOCHS, _PAIRS_FOR_A_TRIAL = 5, 65_536
+_TRIAL_EPOCHS = 5
+_SMALL_DATA = 65_536  # train pairs; of fewer a trial and the timing of samplers take too long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Settings:
       users_per_pool: rows of a batch that share their candidates, at least 1: more make a
         step faster and its candidates fewer.
       time_samplers: tell what each sampler costs, which takes some seconds whenever the set
-        of active samplers has changed.
+        of active samplers has changed; None: on all but small data, whose steps are over sooner.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
         `rewind_epoch`, or from `scratch`. With parameters comes the optimizer's state, unless
         `optimizer` is another than the search's.
@@ -134,7 +134,7 @@ class Settings:
     drop_warmup: int = 4
     branch_epochs: int = 2
     users_per_pool: int = 32
-    time_samplers: bool = True
+    time_samplers: bool | None = None
     init: str = "search"
     rewind_epoch: int | None = None
     trial_epochs: int | None = None
@@ -220,7 +220,9 @@ class Settings:
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
         if self.trial_epochs is None:
-            chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _PAIRS_FOR_A_TRIAL else 0
+            chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _SMALL_DATA else 0
+        if self.time_samplers is None:
+            chosen["time_samplers"] = num_pairs >= _SMALL_DATA
         if self.objective in ("validation", "branches"):  # else a short search would learn nothing
             chosen["drop_warmup"] = self._shortened_warmup()
         if self.rewind_epoch is None:

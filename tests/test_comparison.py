@@ -52,7 +52,7 @@ def test_everybody_has_the_same_budget_data_and_seed() -> None:
     assert everybody[UNIFORM].samplers == settings.samplers
     assert everybody[UNIFORM].objective == "uniform"
     assert everybody[UNIFORM].drop_threshold == 0
-    assert dataclasses.replace(everybody[AUTOSAMPLE], time_samplers=True) == settings
+    assert dataclasses.replace(everybody[AUTOSAMPLE], time_samplers=None) == settings
 
 
 def test_every_run_is_a_run_folder_and_its_figures_are_those_told(
