@@ -176,10 +176,17 @@ class Run:
         """Keeps a second process out of the folder.
 
         Raises:
-          InputError: if another process is at work there.
+          InputError: if another process is at work there, or no folder can be.
         """
         existed = self.path.exists()
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise expected(
+                "a run folder, or a place for one",
+                received=f"{self.path}, at or above which is a file",
+                remedy="Choose another --run-dir.",
+            ) from error
         lock = FileLock(self.path / "lock")
         try:
             lock.acquire(timeout=0)

@@ -98,7 +98,7 @@ class Settings:
       search_epochs: most epochs of the search, at least 1.
       retrain_epochs: most epochs of the retraining.
       patience: epochs without a better validation NDCG before a stage stops, or its learning
-        rate decays.
+        rate decays; the rounds of `branches` have lengths of their own.
       rate_decays: how often retraining, instead of stopping, goes back to its best epoch and on
         from there at a fifth of the learning rate; so does a search without retraining.
       batch_size: pairs a step; None: 2,048, or what leaves an epoch some 100 steps.

@@ -179,6 +179,29 @@ def test_samplers_lists_the_registered_and_the_standard_set(command: Command) ->
     assert len(standard.partition(": ")[2].split()) == len(Settings().samplers)
 
 
+def test_samplers_tells_of_a_spec(command: Command) -> None:
+    out = command("samplers", "dns:pool=16").out
+    assert "spec     dns:pool=16" in out
+    code, _, err = command("samplers", "dns:width=2")
+    assert (code, err) == (1, "Error: Unknown option of sampler 'dns' 'width'. Known: pool.\n")
+
+
+def test_samplers_tells_of_ones_own(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [
+        "from autosample_tf.samplers import Sampler",
+        "class Mine(Sampler):",
+        "    'All of my own.'",
+        "    def __init__(self, depth: int = 1):",
+        "        super().__init__()",
+        "        self.depth = depth",
+    ]
+    (tmp_path / "told.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert command("samplers", "told:Mine:depth=2").out == "told:Mine:depth=2\n\nAll of my own.\n"
+
+
 def test_samplers_tells_of_one(command: Command) -> None:
     out = command("samplers", "dns-mn").out
     assert "spec     dns-mn:pool=32,top=5" in out

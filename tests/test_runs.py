@@ -439,3 +439,10 @@ def test_it_does_not_import_tensorflow() -> None:
     process = python(call + "; print('tensorflow' in sys.modules)")
     output, errors = process.communicate()
     assert output.strip() == "False", errors
+
+
+def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="run folder, or a place for one"), Run(path).locked():
+            pass
