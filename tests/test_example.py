@@ -67,7 +67,7 @@ def test_the_documents_lines_train_index_and_serve(
     }  # fmt: skip
     monkeypatch.chdir(tmp_path)
     shown = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(shown) == 3
+    assert len(shown) == 4
     for code in shown:
         exec(code, scope)
     again = tf.saved_model.load(str(tmp_path / "index"))
