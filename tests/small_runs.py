@@ -143,3 +143,16 @@ def stop_in(
                 raise Stopped
 
     return lambda name, _: Stop(name == stage)
+
+
+def scalars(folder: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard reads of a folder: by name, each step's value."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return {
+        name: {each.step: float(make_ndarray(each.tensor_proto)) for each in events.Tensors(name)}
+        for name in events.Tags()["tensors"]
+    }

@@ -16,6 +16,7 @@ import autosample_tf
 from autosample_tf import asng
 from autosample_tf.asng import Distribution, LearnByComparing, Search, moved, some_users
 from autosample_tf.autosample import AutoSample
+from autosample_tf.errors import InputError
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.runs import Run
 
@@ -224,3 +225,13 @@ def test_a_search_records_the_weights_and_retrains_under_them(
     assert len(set(weights.values())) > 1
     last = history(Run(tmp_path / "run").search / "history.csv")[-1]
     assert {spec: float(last[f"weight/{spec}"]) for spec in weights} == pytest.approx(weights)
+
+
+def test_an_epoch_of_one_batch_compares_nothing_and_is_refused(
+    small_data: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        LEAST, samplers=("rns", "pns"), objective="asng", batch_size=100_000
+    )
+    with pytest.raises(InputError, match="two batches of train pairs at least"):
+        autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "run")

@@ -17,6 +17,7 @@ from small_runs import (
     Stopped,
     history,
     parameters,
+    scalars,
     stop_in,
     without_seconds,
 )
@@ -185,6 +186,13 @@ def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_p
     mine, its = (parameters(f / "retrain/parameters") for f in (tried.run, tmp_path / "run"))
     for name, values in mine.items():
         np.testing.assert_array_equal(values, its[name])
+
+
+def test_tensorboard_has_the_trials_epochs_of_the_winner_as_retraining(tried: Tried) -> None:
+    rows = history(tried.run / "retrain" / "history.csv")
+    losses = {int(row["epoch"]): float(row["loss"]) for row in rows}
+    found = scalars(tried.run / "tensorboard" / "retrain")
+    assert found["loss"] == pytest.approx(losses, rel=1e-6)
 
 
 def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
