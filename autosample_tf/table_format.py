@@ -183,6 +183,7 @@ class _Lines:
     def read(self, size: int) -> bytes:
         part = self._stream.read(size)
         self.number += not part and self._last not in (b"", b"\n", b"\r")  # a line without an end
+        self.number -= self._last == b"\r" and part[:1] == b"\n"  # one end, in two parts
         self._last = part[-1:]
         returns = part.count(b"\r")
         self.number += part.count(b"\n")

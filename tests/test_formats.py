@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from autosample_tf import formats, lightgcn_format
+from autosample_tf import formats, lightgcn_format, table_format
 from autosample_tf.errors import InputError
 from autosample_tf.lightgcn_format import parse
 from autosample_tf.splits import hold_out
@@ -395,6 +395,19 @@ class TestTable:
         for times in (1, 2, 3):
             read(write_table(table_text(ROWS).replace("\n", end * times)))
         assert not caplog.text
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_a_table_without_such_rows_is_read_once(self, write_table, monkeypatch, end):
+        """Wherever the parts end in which it is read."""
+
+        class Parts(table_format._Lines):
+            def read(self, size):
+                return super().read(min(size, 97))
+
+        monkeypatch.setattr(table_format, "_Lines", Parts)
+        monkeypatch.setattr(table_format, "_count_long_rows", None)
+        rows = [f"a,{item}" for item in range(500)]
+        assert read(write_table(end.join(["user,item", *rows]).encode())).num_items == 500
 
     def test_what_is_warned_of_is_in_the_cache(self, write_table, caplog, monkeypatch, tmp_path):
         monkeypatch.setenv("AUTOSAMPLE_TF_CACHE", str(tmp_path / "cache"))
