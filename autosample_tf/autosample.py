@@ -335,13 +335,13 @@ class AutoSample(tfrs.Model):
         """Whether Keras calls the graph once for several steps."""
         return self._steps_per_execution is not None and self._steps_per_execution.numpy() > 1
 
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The mixture's loss on a batch, for Keras' `evaluate` and `validation_data`: what has
         several values, such as the samplers' health, is of training and no scalar to log."""
         logs = super().test_step(data)
         return {name: logs[name] for name in ("loss", "regularization_loss", "total_loss")}
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step of the model's optimizer and, while searching, of the logits'."""
         self._train_on(data)

@@ -70,8 +70,8 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
     given = negatives if in_training.all() else _pairs(events, ~positive & in_training)
     if num_held_out := negatives.num_pairs - given.num_pairs:
         notes["given_negatives_held_out"] = num_held_out
-    if options.min_rating is None and options.label_column is None and events.ratings is not None:
-        notes["negative_ratings"] = int(np.sum(events.ratings < 0))
+    if count := negative_ratings(events, options):
+        notes["negative_ratings"] = count
     return Dataset(
         name=name,
         **splits,
@@ -209,6 +209,13 @@ def _first_times(events: Events, rows: np.ndarray) -> np.ndarray:
     ordered = keys[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=-1))
     return np.minimum.reduceat(events.times[rows][order], begins)
+
+
+def negative_ratings(events: Events, options: TableOptions) -> int:
+    """How many rows count though they are rated below 0, where no option reads ratings."""
+    if events.ratings is None or options.min_rating is not None or options.label_column is not None:
+        return 0
+    return int(np.sum(events.ratings < 0))
 
 
 def time_span(events: Events) -> tuple[float, float] | None:

@@ -24,7 +24,7 @@ from autosample_tf.filters import filtered
 from autosample_tf.formats import read_part
 from autosample_tf.identifiers import in_order
 from autosample_tf.interactions import Interactions
-from autosample_tf.preparation import time_span
+from autosample_tf.preparation import negative_ratings, time_span
 from autosample_tf.sharded import (
     RECORDS,
     SHARDED_FOLDER,
@@ -275,10 +275,9 @@ def _read(path: str, options: TableOptions) -> Iterator[Pair | beam.pvalue.Tagge
 
 
 def _facts(part: Part, events: Events, options: TableOptions) -> Facts:
-    is_negative = options.min_rating is None and events.ratings is not None
     return Facts(
         long_rows=part.long_rows,
-        negative_ratings=int(np.sum(events.ratings < 0)) if is_negative else 0,
+        negative_ratings=negative_ratings(events, options),
         time_span=time_span(events),
     )
 
