@@ -263,9 +263,7 @@ class Dataset:
             )
 
     def __repr__(self) -> str:
-        counts = {"users": self.num_users, "items": self.num_items}
-        counts |= {name: split.num_pairs for name, split in self.splits.items()}
-        listed = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+        listed = ", ".join(f"{count:,} {name}" for name, count in self._sizes().items())
         return f"<{type(self).__name__} {self.name!r}: {listed}>"
 
     @property
@@ -293,8 +291,6 @@ class Dataset:
         Carving validation from train changes none of the peculiarities: what train and
         validation have together counts as seen.
         """
-        counts = {"users": self.num_users, "items": self.num_items}
-        counts |= {name: split.num_pairs for name, split in self.splits.items()}
         peculiar = {
             "given_negatives": self.given.num_pairs if self.given is not None else 0,
             "users_without_train_pairs": int(np.sum(self.train.degrees == 0)),
@@ -304,7 +300,12 @@ class Dataset:
             ),
             **self.notes,
         }
-        return counts | {name: count for name, count in peculiar.items() if count}
+        return self._sizes() | {name: count for name, count in peculiar.items() if count}
+
+    def _sizes(self) -> dict[str, int]:
+        """Users, items, and pairs of each split."""
+        sizes = {"users": self.num_users, "items": self.num_items}
+        return sizes | {name: split.num_pairs for name, split in self.splits.items()}
 
     def checksum(self) -> str:
         """SHA-256 over the ids and every split's pairs: equal data, equal checksum.
