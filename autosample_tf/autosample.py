@@ -17,22 +17,24 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from autosample_tf import mixture
-from autosample_tf.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.errors import expected, unknown
-from autosample_tf.health import Health
 from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.losses import InBatchSoftmax, build_loss
-from autosample_tf.membership import BatchRows, PairSet
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import Featured, Prepared, State, is_dot_product, layer_width
 from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Told, build_objective
+from autosample_tf.ops.membership import BatchRows, PairSet
+from autosample_tf.ops.randomness import Draws
+from autosample_tf.ops.replicas import global_rows, mean_over_batch
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import TRAIN_POSITIVES
-from autosample_tf.pool import Step
-from autosample_tf.randomness import Draws
-from autosample_tf.replicas import global_rows, mean_over_batch
-from autosample_tf.sampled_losses import (
+from autosample_tf.samplers import Feedback, Sampler, build_samplers
+from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
+from autosample_tf.step.dense import Dense, tensors, through_propagation, watched
+from autosample_tf.step.health import Health
+from autosample_tf.step.pool import Step
+from autosample_tf.step.sampled_losses import (
     check_together,
     in_batch_losses,
     mean_penalty,
@@ -40,9 +42,7 @@ from autosample_tf.sampled_losses import (
     sampler_embeddings,
     sampler_losses,
 )
-from autosample_tf.samplers import Feedback, Sampler, build_samplers
-from autosample_tf.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
-from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
+from autosample_tf.step.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-from autosample_tf import movielens
-from autosample_tf.downloads import Report
 from autosample_tf.errors import InputError, expected, unknown
-from autosample_tf.fetch import fetch as fetch_published
-from autosample_tf.formats import read, read_object
 from autosample_tf.interactions import Dataset
-from autosample_tf.memory_format import is_in_memory
-from autosample_tf.published import PUBLISHED, Facts, checked_folder, data_folder, facts
+from autosample_tf.published import movielens
+from autosample_tf.published.downloads import Report
+from autosample_tf.published.facts import PUBLISHED, Facts, checked_folder, data_folder, facts
+from autosample_tf.published.fetch import fetch as fetch_published
+from autosample_tf.reading.formats import read, read_object
+from autosample_tf.reading.memory_format import is_in_memory
+from autosample_tf.reading.table_options import TableOptions, refuse_options
 from autosample_tf.synthetic import synthetic
-from autosample_tf.table_options import TableOptions, refuse_options
 
 KNOWN = (*PUBLISHED, *movielens.NAMES, "synthetic")
 TABLES = ("ml-100k", *movielens.NAMES)  # of ratings, split here; the others are split already

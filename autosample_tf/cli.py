@@ -17,9 +17,8 @@ import click
 
 import autosample_tf
 from autosample_tf import settings as known
-from autosample_tf.data_commands import data
-from autosample_tf.errors import InputError
-from autosample_tf.options import (
+from autosample_tf.commands.data import data
+from autosample_tf.commands.options import (
     DEFAULTS,
     SETTING_NAMES,
     WholeNumbers,
@@ -36,13 +35,14 @@ from autosample_tf.options import (
     was_given,
     whole_search_options,
 )
-from autosample_tf.terminal import (
+from autosample_tf.commands.terminal import (
     RANKING,
     load_training,
     make_console,
     native_messages_off,
     reporting,
 )
+from autosample_tf.errors import InputError
 
 log = logging.getLogger("autosample_tf.cli")  # also where it is run as a module
 
@@ -201,11 +201,11 @@ def compare(
         options = resumed_options(run_dir, options)
     console = make_console(quiet or as_json)
     _, source, settings = _asked(options, device)
-    from autosample_tf.comparison import compare as run_all
-    from autosample_tf.comparison import contestants
-    from autosample_tf.comparison_page import markdown, plot
-    from autosample_tf.processes import search_separately
-    from autosample_tf.progress import print_outcome
+    from autosample_tf.commands.progress import print_outcome
+    from autosample_tf.comparison.comparing import compare as run_all
+    from autosample_tf.comparison.comparing import contestants
+    from autosample_tf.comparison.page import markdown, plot
+    from autosample_tf.comparison.processes import search_separately
 
     run_dir = run_dir or _default_run_dir(f"compare-{_name_of(source)}", settings.model)
     _goes_on_with("compare", run_dir)
@@ -330,7 +330,7 @@ def recommend(
     if as_json and output is None:
         raise click.UsageError("--json needs --output: without it the lines are printed.")
     load_training(RANKING, device=device)
-    from autosample_tf.recommendation import recommend as write_recommendations
+    from autosample_tf.recommendation.recommending import recommend as write_recommendations
 
     done = write_recommendations(
         run, output=output or sys.stdout,
@@ -373,8 +373,8 @@ def export(
       autosample-tf export --run runs/gowalla-mf --quantize int8 --index hnsw
     """
     load_training(RANKING, device=device)
-    from autosample_tf.exporting import FACTS
-    from autosample_tf.exporting import export as write_model
+    from autosample_tf.serving.exporting import FACTS
+    from autosample_tf.serving.exporting import export as write_model
 
     folder = write_model(
         run, output=output, top_k=top_k, quantize=quantize, index=index,
@@ -412,7 +412,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
     Example:
       autosample-tf doctor
     """
-    from autosample_tf.doctor import examine
+    from autosample_tf.commands.doctor import examine
 
     with native_messages_off():
         findings = examine()
@@ -437,7 +437,7 @@ def _goes_on_with(command: str, run_dir: Path, *more: str) -> None:
 
 def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json: bool) -> None:
     """The result's table and the run's folder; the same as JSON where that is asked for."""
-    from autosample_tf.progress import print_result
+    from autosample_tf.commands.progress import print_result
 
     print_result(metrics, console)
     console.print(f"run folder: {run_dir}", highlight=False, soft_wrap=True)
@@ -459,7 +459,7 @@ def _asked(options: dict[str, Any], device: str) -> tuple[ModuleType, Source, kn
 
 
 def _name_of(source: Source) -> str:
-    from autosample_tf.sources import default_name
+    from autosample_tf.reading.sources import default_name
 
     return default_name(source.dataset)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 
-from autosample_tf.published import FOLDER, PUBLISHED, folder_name
+from autosample_tf.published.facts import FOLDER, PUBLISHED, folder_name
 
 __path__ = [str(FOLDER)]  # makes of this module a package
 

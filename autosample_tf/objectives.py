@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from autosample_tf import mixture
 from autosample_tf.errors import expected, unknown
-from autosample_tf.heldout import ValidationSignal
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses import Loss
 from autosample_tf.models import Recommender
-from autosample_tf.sampling import SampledBatch
 from autosample_tf.settings import STEP_OBJECTIVES
+from autosample_tf.step.heldout import ValidationSignal
+from autosample_tf.step.sampling import SampledBatch
 
 
 class Told(NamedTuple):

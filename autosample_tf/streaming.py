@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from autosample_tf.membership import NO_ITEM
+from autosample_tf.ops.membership import NO_ITEM
 from autosample_tf.pipeline import TRAIN_POSITIVES, steps_per_epoch
-from autosample_tf.sharded import StreamedPairs, parsed
+from autosample_tf.reading.sharded import StreamedPairs, parsed
 
 _USERS_PER_WINDOW = 1 << 13  # whose pairs are in memory, and mixed
 _FILES_AT_ONCE = 16

@@ -14,10 +14,18 @@ from typing import Any
 
 from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import KNOWN, load
-from autosample_tf.devices import in_use
 from autosample_tf.errors import InputError, expected
 from autosample_tf.evaluation import Evaluator, check_cutoffs
-from autosample_tf.fitting import (
+from autosample_tf.interactions import Dataset, Interactions, Pairs
+from autosample_tf.losses import build_loss
+from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
+from autosample_tf.ops.devices import in_use
+from autosample_tf.reading.table_options import TableOptions
+from autosample_tf.runs import Run
+from autosample_tf.samplers import Feedback, build_samplers
+from autosample_tf.settings import Settings
+from autosample_tf.splits import with_validation
+from autosample_tf.stages.fitting import (
     Job,
     Reporter,
     build,
@@ -26,19 +34,11 @@ from autosample_tf.fitting import (
     seen_by_users,
     seen_in_test,
 )
-from autosample_tf.interactions import Dataset, Interactions, Pairs
-from autosample_tf.losses import build_loss
-from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
-from autosample_tf.results import SearchResult, read_search_result
-from autosample_tf.retraining import retrain_stage
-from autosample_tf.runs import Run
-from autosample_tf.sampled_losses import check_together
-from autosample_tf.samplers import Feedback, build_samplers
-from autosample_tf.searching import search_stage
-from autosample_tf.settings import Settings
-from autosample_tf.splits import with_validation
-from autosample_tf.table_options import TableOptions
-from autosample_tf.trial import mixtures_to_try
+from autosample_tf.stages.results import SearchResult, read_search_result
+from autosample_tf.stages.retraining import retrain_stage
+from autosample_tf.stages.searching import search_stage
+from autosample_tf.stages.trial import mixtures_to_try
+from autosample_tf.step.sampled_losses import check_together
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,10 +43,10 @@ def in_its_own_process(model: str, size: int) -> dict[str, float]:
 def measure(name: str, size: int) -> dict[str, float]:
     """Builds a model over so many pairs and trains it for some steps."""
     import autosample_tf
-    from autosample_tf.fitting import make_optimizer
     from autosample_tf.interactions import Interactions
     from autosample_tf.models import build_model
     from autosample_tf.pipeline import training_batches
+    from autosample_tf.stages.fitting import make_optimizer
 
     rows, rng = 3 * size // 100, np.random.default_rng(0)
     users, skewed = rng.integers(0, rows, size), (rows * rng.random(size) ** 2).astype(int)

@@ -17,8 +17,8 @@ from record import RESULTS, machine
 from turns import stretches_in_turns
 
 import autosample_tf
-from autosample_tf.fitting import make_optimizer
 from autosample_tf.models import build_model
+from autosample_tf.stages.fitting import make_optimizer
 
 STEPS, ROUNDS, BATCH_SIZE = 12, 5, 2048
 MODELS = ("lightgcn", "ngcf")

@@ -23,8 +23,8 @@ import numpy as np
 from workers.protocol import peak_mib
 
 from autosample_tf.catalog import load
+from autosample_tf.commands.terminal import suit_threads
 from autosample_tf.splits import with_validation
-from autosample_tf.terminal import suit_threads
 
 STEPS_PER_CALL, BATCH_SIZE = 64, 2048
 STEPS = 640  # at most, of an epoch

@@ -17,11 +17,11 @@ from record import RESULTS, machine
 from turns import stretches_in_turns
 
 import autosample_tf
-from autosample_tf.fitting import make_optimizer
+from autosample_tf.commands.terminal import suit_threads
 from autosample_tf.models import build_model
 from autosample_tf.settings import MODEL_DEFAULTS
 from autosample_tf.splits import with_validation
-from autosample_tf.terminal import suit_threads
+from autosample_tf.stages.fitting import make_optimizer
 
 STEPS = {"mf": 320, "lightgcn": 64}
 ROUNDS, BATCH_SIZE = 5, 2048

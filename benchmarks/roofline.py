@@ -28,12 +28,12 @@ from record import RESULTS, machine
 from turns import milliseconds_in_turns
 
 import autosample_tf
+from autosample_tf.commands.terminal import suit_threads
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import SIDES, build_hash_tables
+from autosample_tf.ops.membership import SIDES, build_hash_tables
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import training_batches
 from autosample_tf.splits import with_validation
-from autosample_tf.terminal import suit_threads
 
 DIM, BATCH_SIZE, POOL, USERS_PER_POOL = 64, 2048, 32, 32
 ROW_BYTES = 4 * DIM

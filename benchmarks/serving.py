@@ -26,11 +26,11 @@ from record import RESULTS, machine
 from tables import DOCS, fill, markdown
 
 import autosample_tf
-from autosample_tf import c_api
+from autosample_tf.commands.terminal import RANKING, suit_threads
 from autosample_tf.representations import Representations
-from autosample_tf.terminal import RANKING, suit_threads
+from autosample_tf.serving import c_api
+from autosample_tf.serving.verification import signature_tensors
 from autosample_tf.training import TrainedRun, load_run
-from autosample_tf.verification import signature_tensors
 
 K, ROUNDS, REQUESTS, WARM_UP = 20, 10, 200, 50
 NAMES = ("autosample-tf", "TFRS BruteForce", "faiss flat")

@@ -18,10 +18,10 @@ from record import RESULTS, machine
 from turns import milliseconds_in_turns
 
 import autosample_tf
+from autosample_tf.commands.terminal import suit_threads
 from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.settings import STANDARD_SET
 from autosample_tf.splits import with_validation
-from autosample_tf.terminal import suit_threads
 
 STEPS, ROUNDS, BATCH_SIZE = 320, 11, 2048
 CASES: dict[str, dict[str, Any]] = {

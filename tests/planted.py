@@ -15,13 +15,13 @@ import numpy as np
 import tensorflow as tf
 from worlds import from_dense
 
-from autosample_tf.asng import LearnByComparing
 from autosample_tf.autosample import AutoSample
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
+from autosample_tf.stages.asng import LearnByComparing
 
 BATCH = 64
 

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from autosample_tf.published import Address, Facts, File
+from autosample_tf.published.facts import Address, Facts, File
 
 FILES = {"train.txt": b"0 0 1\n1 2\n", "test.txt": b"0 2\n1 0\n"}
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from autosample_tf import Settings, search
 from autosample_tf.interactions import Dataset
-from autosample_tf.sharded import RECORDS, read_sharded
-from autosample_tf.sharding import Request, write_summary
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading.sharded import RECORDS, read_sharded
+from autosample_tf.reading.sharding import Request, write_summary
+from autosample_tf.reading.table_options import TableOptions
 
 NUM_ITEMS, ITEMS_OF_A_USER, NUM_FILES = 10_000, 100, 8
 SETTINGS = Settings(

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from archive_files import write_tar, write_zip
 
-from autosample_tf import archives
-from autosample_tf.archives import unpack
 from autosample_tf.errors import InputError
+from autosample_tf.published import archives
+from autosample_tf.published.archives import unpack
 
 NAMES = ("train.txt", "test.txt")
 FILES = {"data/train.txt": b"0 1\n", "data/test.txt": b"0 2\n", "data/readme": b"hello"}

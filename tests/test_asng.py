@@ -13,12 +13,12 @@ from test_autosample import build, sgd
 from worlds import toy_train
 
 import autosample_tf
-from autosample_tf import asng
-from autosample_tf.asng import Distribution, LearnByComparing, Search, moved, some_users
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.runs import Run
+from autosample_tf.stages import asng
+from autosample_tf.stages.asng import Distribution, LearnByComparing, Search, moved, some_users
 
 BATCH = 8
 FLOOR = 0.1

@@ -11,13 +11,13 @@ import tensorflow as tf
 from test_autosample_logits import Spy
 from worlds import toy_held_out, toy_model, toy_train
 
-from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
 from autosample_tf.callbacks import DropSamplers
 from autosample_tf.errors import InputError
 from autosample_tf.pipeline import training_batches
 from autosample_tf.samplers.contract import Context, Negatives
 from autosample_tf.samplers.uniform import RNS
+from autosample_tf.step import heldout as heldout_module
 
 
 class Counting(RNS):

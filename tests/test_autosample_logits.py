@@ -31,11 +31,11 @@ from worlds import (
     toy_train,
 )
 
-from autosample_tf import heldout as heldout_module
 from autosample_tf.autosample import AutoSample
-from autosample_tf.heldout import Rows, alignment
 from autosample_tf.models import MF
 from autosample_tf.pipeline import training_batches
+from autosample_tf.step import heldout as heldout_module
+from autosample_tf.step.heldout import Rows, alignment
 
 L2 = 0.3
 THREE = ["rns", "dns:pool=6", "mixgcf:pool=6"]

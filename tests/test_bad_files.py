@@ -9,8 +9,8 @@ import pytest
 from feedback import delimited, json_lines, parquet_file, rows_of
 
 from autosample_tf.errors import InputError
-from autosample_tf.formats import read
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading.formats import read
+from autosample_tf.reading.table_options import TableOptions
 
 ROWS = rows_of()
 CSV = delimited(ROWS, ",")

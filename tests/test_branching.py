@@ -21,11 +21,11 @@ from small_runs import (
 )
 
 from autosample_tf import settings as known
-from autosample_tf.branching import MIXTURE, Decision, _Tree, better_half, decide
 from autosample_tf.errors import InputError
-from autosample_tf.fitting import Job
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
+from autosample_tf.stages.branching import MIXTURE, Decision, _Tree, better_half, decide
+from autosample_tf.stages.fitting import Job
 from autosample_tf.training import load_data, retrain, search
 
 BRANCHES = dataclasses.replace(

@@ -13,8 +13,8 @@ from misbehaving_server import Server, whole
 from published_files import FILES, TINY, at_addresses, md5, write_files
 
 import autosample_tf.datasets  # registers them
-from autosample_tf.builders import PublishedBuilder
-from autosample_tf.published import FOLDER, PUBLISHED, Facts, File, folder_name
+from autosample_tf.published.builders import PublishedBuilder
+from autosample_tf.published.facts import FOLDER, PUBLISHED, Facts, File, folder_name
 
 EXAMPLES = {  # how many the dummy data have
     "train.txt": ("train", 3),

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from feedback import rows_of, write
 
-from autosample_tf import cache, formats
 from autosample_tf.interactions import Dataset
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading import cache, formats
+from autosample_tf.reading.table_options import TableOptions
 
 ROWS = rows_of(40, 30)
 
@@ -176,7 +176,7 @@ def test_the_entries_that_were_not_used_for_longest_go_first(
 def test_several_processes_at_once_all_read_the_same(tmp_path: Path, place: Path) -> None:
     path = write(tmp_path, "t.csv", ROWS)
     code = (
-        "import sys; from autosample_tf import cache, formats; cache._WORTH_KEEPING = 0\n"
+        "import sys; from autosample_tf.reading import cache, formats; cache._WORTH_KEEPING = 0\n"
         "for _ in range(9): print(formats.read(sys.argv[1]).checksum())\n"
         "import shutil; shutil.rmtree(sys.argv[2], ignore_errors=True)\n"
         "for _ in range(3): print(formats.read(sys.argv[1]).checksum())"

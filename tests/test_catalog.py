@@ -13,7 +13,7 @@ from published_files import FILES, TINY, md5, write_files
 from autosample_tf import catalog
 from autosample_tf.catalog import KNOWN, TABLES, load
 from autosample_tf.errors import InputError
-from autosample_tf.published import PUBLISHED, File, facts
+from autosample_tf.published.facts import PUBLISHED, File, facts
 from autosample_tf.synthetic import synthetic
 
 REPOSITORY = Path(__file__).parents[1]

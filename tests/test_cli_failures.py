@@ -18,9 +18,9 @@ from small_runs import LEAST, fingerprints, flags
 
 from autosample_tf import training
 from autosample_tf.cli import main
+from autosample_tf.commands.terminal import reporting
 from autosample_tf.errors import InputError
 from autosample_tf.runs import Run
-from autosample_tf.terminal import reporting
 
 SHOWS_WHERE = "(`autosample-tf --debug …` shows where)"
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from small_runs import LEAST, fingerprints, without_seconds, write_small_data
 
-from autosample_tf.comparison import (
+from autosample_tf.comparison.comparing import (
     AUTOSAMPLE,
     UNIFORM,
     Outcome,
@@ -21,7 +21,7 @@ from autosample_tf.comparison import (
     contestants,
     summary,
 )
-from autosample_tf.comparison_page import markdown
+from autosample_tf.comparison.page import markdown
 from autosample_tf.errors import InputError
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings

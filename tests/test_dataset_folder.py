@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from feedback import rows_of, write
 
-from autosample_tf import dataset_folder, formats
-from autosample_tf.dataset_folder import CONVERTED_FOLDER, read_dataset, write_dataset
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Dataset
+from autosample_tf.reading import dataset_folder, formats
+from autosample_tf.reading.dataset_folder import CONVERTED_FOLDER, read_dataset, write_dataset
+from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.synthetic import synthetic
-from autosample_tf.table_options import TableOptions
 
 
 def everything(tmp_path: Path, **options: object) -> Dataset:

@@ -10,8 +10,8 @@ import pytest
 from commands import Command
 from feedback import rows_of, write
 
-from autosample_tf.description import describe, distribution
-from autosample_tf.description_plot import plot_degrees, survival
+from autosample_tf.commands.description import describe, distribution
+from autosample_tf.commands.description_plot import plot_degrees, survival
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.synthetic import synthetic

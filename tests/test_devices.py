@@ -9,8 +9,8 @@ import tensorflow as tf
 from commands import Command, separately, told_in_one_line
 from small_runs import LEAST, flags
 
-from autosample_tf.devices import use_device
 from autosample_tf.errors import InputError
+from autosample_tf.ops.devices import use_device
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from autosample_tf import doctor
 from autosample_tf.cli import main
-from autosample_tf.doctor import Finding
+from autosample_tf.commands import doctor
+from autosample_tf.commands.doctor import Finding
 
 
 def remedies(findings):

@@ -25,8 +25,8 @@ from autosample_tf.cli import main
 from autosample_tf.losses import Loss, build_loss
 from autosample_tf.models.contract import Recommender
 from autosample_tf.objectives import Objective
+from autosample_tf.reading.split_rules import parse_rule
 from autosample_tf.samplers import SAMPLERS, Sampler, build_sampler
-from autosample_tf.split_rules import parse_rule
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

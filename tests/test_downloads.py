@@ -21,8 +21,8 @@ from misbehaving_server import (
     without_ranges,
 )
 
-from autosample_tf.downloads import PATIENCE, Patience, download
 from autosample_tf.errors import InputError
+from autosample_tf.published.downloads import PATIENCE, Patience, download
 
 BODY = random.Random(0).randbytes(300_000)
 KNOWN = {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
@@ -177,7 +177,7 @@ def test_a_wrong_length_is_seen_through(server: Server, path: Path, length: int 
 def test_an_endless_file_ends_whatever_it_promises(
     server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autosample_tf.downloads._LARGEST", 1_000_000)
+    monkeypatch.setattr("autosample_tf.published.downloads._LARGEST", 1_000_000)
 
     def endless(request) -> None:
         request.start(200, Content_Length=10**15)
@@ -229,7 +229,7 @@ def test_passing_faults_are_tried_again_with_back_off(
     server: Server, path: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("autosample_tf.downloads.time.sleep", pauses.append)
+    monkeypatch.setattr("autosample_tf.published.downloads.time.sleep", pauses.append)
     url = server.url("/a", *[status(code)] * 3, status(code, Retry_After=40), whole(BODY))
     download(url, path, **KNOWN)
     assert path.read_bytes() == BODY
@@ -240,7 +240,7 @@ def test_no_pause_is_longer_than_patience_has_it(
     server: Server, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("autosample_tf.downloads.time.sleep", pauses.append)
+    monkeypatch.setattr("autosample_tf.published.downloads.time.sleep", pauses.append)
     download(server.url("/a", status(503, Retry_After=9999), whole(BODY)), path, **KNOWN)
     assert pauses == [PATIENCE.longest_pause]
 
@@ -255,7 +255,7 @@ def test_a_closed_port_is_tried_again_and_told(path: Path) -> None:
 
 def test_an_unknown_host_is_refused_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("autosample_tf.downloads.time.sleep", pauses.append)
+    monkeypatch.setattr("autosample_tf.published.downloads.time.sleep", pauses.append)
     assert "no network, or no such host" in refusal("http://nowhere.invalid/a", path, **KNOWN)
     assert not pauses
 

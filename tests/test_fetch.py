@@ -16,11 +16,12 @@ from filelock import FileLock
 from misbehaving_server import Server, cut_off, stalling, status, whole
 from published_files import FILES, TINY, at_addresses, md5, write_files
 
-from autosample_tf import catalog, published
-from autosample_tf.downloads import PATIENCE
+from autosample_tf import catalog
 from autosample_tf.errors import InputError
-from autosample_tf.fetch import fetch
-from autosample_tf.published import Facts, checked_folder
+from autosample_tf.published import facts as published
+from autosample_tf.published.downloads import PATIENCE
+from autosample_tf.published.facts import Facts, checked_folder
+from autosample_tf.published.fetch import fetch
 
 QUICK = dataclasses.replace(PATIENCE, tries=2, pause=0.01)
 
@@ -165,7 +166,7 @@ def test_a_killed_fetch_leaves_nothing_that_looks_whole(server: Server, tmp_path
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from published_files import at_addresses
-from autosample_tf.fetch import fetch
+from autosample_tf.published.fetch import fetch
 fetch(at_addresses({urls!r}), {str(tmp_path)!r})
 """
     paths = os.pathsep.join(path for path in sys.path if path)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from feedback import COMPRESSIONS, FORMATS, rows_of, write
 
-from autosample_tf import formats
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Dataset
-from autosample_tf.sources import default_name
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading import formats
+from autosample_tf.reading.sources import default_name
+from autosample_tf.reading.table_options import TableOptions
 
 ROWS = rows_of()
 SPAN = (min(row[3] for row in ROWS), max(row[3] for row in ROWS))

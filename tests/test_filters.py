@@ -9,11 +9,11 @@ import pytest
 from feedback import columns_of, rows_of
 
 from autosample_tf.errors import InputError
-from autosample_tf.filters import core
-from autosample_tf.formats import read_object
-from autosample_tf.instants import format_instant, parse_instant
 from autosample_tf.interactions import Dataset
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading.filters import core
+from autosample_tf.reading.formats import read_object
+from autosample_tf.reading.instants import format_instant, parse_instant
+from autosample_tf.reading.table_options import TableOptions
 
 ROWS = rows_of(30, 20)
 FIRST = min(row[3] for row in ROWS)

@@ -7,11 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from autosample_tf import formats, lightgcn_format, table_format
 from autosample_tf.errors import InputError
-from autosample_tf.lightgcn_format import parse
+from autosample_tf.reading import formats, lightgcn_format, table_format
+from autosample_tf.reading.lightgcn_format import parse
+from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.splits import hold_out
-from autosample_tf.table_options import TableOptions
 
 MARK = b"\xef\xbb\xbf"
 
@@ -411,7 +411,7 @@ class TestTable:
 
     def test_what_is_warned_of_is_in_the_cache(self, write_table, caplog, monkeypatch, tmp_path):
         monkeypatch.setenv("AUTOSAMPLE_TF_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr("autosample_tf.cache._WORTH_KEEPING", 0.0)
+        monkeypatch.setattr("autosample_tf.reading.cache._WORTH_KEEPING", 0.0)
         rows = [f"a,{item},x" for item in range(9)]
         path = write_table("\n".join(["user,item,title", 'a,9,"x\ny"', *rows]))
         told = []

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
 from autosample_tf.errors import InputError
-from autosample_tf.formats import read
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading.formats import read
+from autosample_tf.reading.table_options import TableOptions
 
 WELL_FORMED = {
     ".csv": b"user,item,rating,time\n" + b"".join(b"a,%d,4,%d\n" % (n, n) for n in range(5)),

@@ -23,10 +23,10 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import fitting
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Interactions
+from autosample_tf.stages import fitting
 from autosample_tf.synthetic import synthetic
 from autosample_tf.training import Source, load_run
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from autosample_tf.graph import SymmetricProduct, normalized_adjacency
 from autosample_tf.interactions import Interactions
+from autosample_tf.models.graph import SymmetricProduct, normalized_adjacency
 
 NUM_USERS, NUM_ITEMS = 6, 9
 SIZE = NUM_USERS + NUM_ITEMS

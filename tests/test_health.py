@@ -24,8 +24,8 @@ from worlds import (
 
 import autosample_tf
 from autosample_tf.autosample import AutoSample
-from autosample_tf.health import STATISTICS, popularity_percentiles
 from autosample_tf.pipeline import steps_per_epoch, training_batches
+from autosample_tf.step.health import STATISTICS, popularity_percentiles
 
 SPECS = ["rns", "dns:pool=6", "self-adversarial:pool=5,alpha=1.0"]
 

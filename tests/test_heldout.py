@@ -8,8 +8,8 @@ import tensorflow as tf
 from worlds import to_dense, toy_model, toy_train
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.heldout import Rows, alignment, counts, log_rank
 from autosample_tf.pipeline import training_batches
+from autosample_tf.step.heldout import Rows, alignment, counts, log_rank
 
 
 def test_alignment_is_what_one_step_on_both_tables_takes_off_the_held_out_loss() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow
 import pytest
 
-from autosample_tf.identifiers import LONGEST_ID, Unusable, encode
+from autosample_tf.reading.identifiers import LONGEST_ID, Unusable, encode
 
 
 def encoded(*columns: pyarrow.Array) -> tuple[list[str], list[int]]:

@@ -18,8 +18,8 @@ from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import InputError
 from autosample_tf.models import MODELS
 from autosample_tf.optimizers import RowSparseAdam
-from autosample_tf.refusal import named_refusals
 from autosample_tf.settings import STANDARD_SET
+from autosample_tf.stages.refusal import named_refusals
 from autosample_tf.training import load_run
 
 OPTIMIZERS = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from autosample_tf.json_format import read_json_lines
-from autosample_tf.table_options import TableOptions
+from autosample_tf.reading.json_format import read_json_lines
+from autosample_tf.reading.table_options import TableOptions
 
 
 def columns(path: Path, lines: list[dict[str, Any]], **options: Any) -> dict[str, list]:

@@ -18,12 +18,12 @@ from worlds import from_dense
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses import build_loss
 from autosample_tf.losses.pairwise import BPR
-from autosample_tf.membership import PairSet
 from autosample_tf.models import MF
-from autosample_tf.pool import Step, make_context
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.membership import PairSet
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.samplers import SAMPLERS, build_sampler
 from autosample_tf.samplers.contract import Feedback
+from autosample_tf.step.pool import Step, make_context
 
 POPULARITY = np.array([40, 25, 12, 12, 6, 3, 1, 1, 0])  # of 9 items; the last has no pair
 SHARES = POPULARITY / POPULARITY.sum()

@@ -23,7 +23,7 @@ from laws import (
     with_pool,
 )
 
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.samplers.selection import draw_column
 
 LARGEST = np.float32(1 - 2.0**-24)  # of `Draws.uniform`

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow
 import pytest
 
-from autosample_tf.columns import Part
 from autosample_tf.errors import InputError
-from autosample_tf.measures import times, times_if_any
+from autosample_tf.reading.columns import Part
+from autosample_tf.reading.measures import times, times_if_any
 
 DAY = 1_577_836_800  # 2020-01-01
 

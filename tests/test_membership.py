@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.membership import _TABLES, SIDES, HashTables, PairSet, build_hash_tables
+from autosample_tf.ops.membership import _TABLES, SIDES, HashTables, PairSet, build_hash_tables
 
 Pairs = list[tuple[int, int]]
 

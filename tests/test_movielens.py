@@ -15,11 +15,11 @@ from tensorflow_datasets.core.download.checksums import UrlInfo
 from tensorflow_datasets.core.utils import Size
 from tensorflow_datasets.structured.movielens import Movielens, MovieLensConfig
 
-from autosample_tf import movielens
 from autosample_tf.catalog import fetch, load
 from autosample_tf.errors import InputError
-from autosample_tf.formats import read
-from autosample_tf.movielens import NAMES, VERSIONS, Version
+from autosample_tf.published import movielens
+from autosample_tf.published.movielens import NAMES, VERSIONS, Version
+from autosample_tf.reading.formats import read
 
 Rating = tuple[str, str, str, str]  # user, item, rating, time, as u.data has them
 

@@ -14,12 +14,12 @@ from worlds import NUM_ITEMS, NUM_USERS, from_dense, make_batch, toy_model, toy_
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
-from autosample_tf.fitting import build as build_of
 from autosample_tf.models import NGCF
 from autosample_tf.models.contract import Layered, layer_width
 from autosample_tf.models.ngcf import left_out, without
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.settings import Settings
+from autosample_tf.stages.fitting import build as build_of
 
 NODES = NUM_USERS + NUM_ITEMS
 

@@ -7,11 +7,11 @@ import pytest
 import tensorflow as tf
 from worlds import NUM_ITEMS, NUM_USERS, toy_train
 
-from autosample_tf import node_order as module
-from autosample_tf.graph import Reordering, normalized_adjacency
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import NGCF, LightGCN
-from autosample_tf.node_order import node_order
+from autosample_tf.models import node_order as module
+from autosample_tf.models.graph import Reordering, normalized_adjacency
+from autosample_tf.models.node_order import node_order
 
 
 @pytest.fixture

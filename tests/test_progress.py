@@ -14,10 +14,10 @@ import tensorflow as tf
 from rich.console import Console
 from small_runs import LEAST
 
-from autosample_tf.progress import Report, print_data, print_result
+from autosample_tf.commands.progress import Report, print_data, print_result
+from autosample_tf.commands.terminal import make_console, print_progress
 from autosample_tf.runs import Run
 from autosample_tf.settings import STANDARD_SET
-from autosample_tf.terminal import make_console, print_progress
 from autosample_tf.training import search
 
 LOGS = {"loss": 0.69314, "seconds": 1.25, "ndcg@20": 0.12345, "recall@20": 0.5}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autosample_tf.errors import InputError
-from autosample_tf.published import FOLDER, PUBLISHED, digest, facts, folder_name
+from autosample_tf.published.facts import FOLDER, PUBLISHED, digest, facts, folder_name
 
 NAMES = pytest.mark.parametrize("name", PUBLISHED)
 

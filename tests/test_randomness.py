@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 BATCH, N = 8, 500
 

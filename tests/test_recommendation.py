@@ -16,8 +16,9 @@ from filelock import FileLock
 from small_runs import write_pairs
 
 import autosample_tf
-from autosample_tf import InputError, Settings, recommend, recommendation
+from autosample_tf import InputError, Settings, recommend
 from autosample_tf.cli import main
+from autosample_tf.recommendation import recommending as recommendation
 from autosample_tf.splits import with_validation
 from autosample_tf.synthetic import synthetic
 from autosample_tf.training import load_run

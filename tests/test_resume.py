@@ -24,10 +24,10 @@ from small_runs import (
 )
 
 import autosample_tf
-from autosample_tf import fitting, retraining, searching
 from autosample_tf.callbacks import BackUp, TrainingDivergedError
 from autosample_tf.errors import InputError
 from autosample_tf.settings import Settings
+from autosample_tf.stages import fitting, retraining, searching
 
 STAGES = ("search", "retrain", "retrain/refit")
 

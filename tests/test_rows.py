@@ -7,8 +7,8 @@ import tensorflow as tf
 from scipy import stats
 from worlds import NUM_USERS, from_dense, toy_held_out
 
-from autosample_tf.randomness import Draws
-from autosample_tf.rows import RowDraws
+from autosample_tf.ops.randomness import Draws
+from autosample_tf.ops.rows import RowDraws
 
 
 def uniform(rows: int) -> tf.Tensor:

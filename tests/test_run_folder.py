@@ -13,7 +13,7 @@ import tensorflow as tf
 from small_runs import LEAST, WHOLE, history, parameters, scalars
 
 import autosample_tf
-from autosample_tf import fitting, training
+from autosample_tf import training
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import METRICS
@@ -21,6 +21,7 @@ from autosample_tf.runs import SCHEMA_VERSION
 from autosample_tf.samplers import build_samplers
 from autosample_tf.samplers.contract import Context, Feedback, Negatives, Sampler, state_variable
 from autosample_tf.splits import with_validation
+from autosample_tf.stages import fitting
 
 CANONICAL = [sampler.spec for sampler in build_samplers(WHOLE.samplers)]
 METRIC_NAMES = [f"{name}@{k}" for k in WHOLE.top_k for name in METRICS]

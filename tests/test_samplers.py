@@ -27,12 +27,12 @@ from worlds import (
 
 from autosample_tf.errors import InputError
 from autosample_tf.losses.pairwise import BPR
-from autosample_tf.membership import PairSet
-from autosample_tf.pool import Step, make_context
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.membership import PairSet
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.samplers import SAMPLERS, build_sampler, build_samplers
 from autosample_tf.samplers.contract import Context, Feedback, Negatives, Pool, Sampler
 from autosample_tf.samplers.selection import best_of, pick
+from autosample_tf.step.pool import Step, make_context
 
 # With each registered sampler also what its other options reach.
 SPECS = [*small_specs(), "rns:exact=True", "pns:alpha=0.0", "dns:pool=1", "dns-mn:pool=6,top=1",

@@ -21,13 +21,13 @@ from worlds import (
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.losses.pairwise import BPR
-from autosample_tf.sampled_losses import (
+from autosample_tf.step.sampled_losses import (
     column_losses,
     mean_penalty,
     negative_scores,
     sampler_losses,
 )
-from autosample_tf.sampling import SampledBatch
+from autosample_tf.step.sampling import SampledBatch
 
 ROWS = 8
 

@@ -22,7 +22,6 @@ from small_runs import (
 from worlds import slow_but
 
 import autosample_tf
-from autosample_tf import fitting, retraining, searching, trial
 from autosample_tf.autosample import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
@@ -30,6 +29,7 @@ from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import Recommender
 from autosample_tf.settings import Settings
 from autosample_tf.splits import with_validation
+from autosample_tf.stages import fitting, retraining, searching, trial
 from autosample_tf.synthetic import synthetic
 from autosample_tf.training import load_run
 

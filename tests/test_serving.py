@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from autosample_tf import evaluation, export, recommend, serving
+from autosample_tf import evaluation, export, recommend
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
 from autosample_tf.representations import Representations
+from autosample_tf.serving import graph as serving
+from autosample_tf.serving.verification import Request, ask
 from autosample_tf.training import load_run
-from autosample_tf.verification import Request, ask
 
 LOWEST = float(np.finfo(np.float32).min)
 

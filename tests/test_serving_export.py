@@ -15,18 +15,20 @@ import tensorflow as tf
 from click.testing import CliRunner
 from commands import ENVIRONMENT, separately, told_in_one_line, with_small_files
 
-from autosample_tf import InputError, export, exporting, serving, verification
+from autosample_tf import InputError, export
 from autosample_tf.cli import main
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.indexing import build_index, recall
 from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF
-from autosample_tf.quantization import ItemTable
 from autosample_tf.representations import Representations
 from autosample_tf.runs import Run
+from autosample_tf.serving import exporting, verification
+from autosample_tf.serving import graph as serving
+from autosample_tf.serving.indexing import build_index, recall
+from autosample_tf.serving.quantization import ItemTable
+from autosample_tf.serving.verification import Ranked, Request, ask, check_agreement
+from autosample_tf.serving.warmup import FILE, predict_request
 from autosample_tf.training import held_out, load_run
-from autosample_tf.verification import Ranked, Request, ask, check_agreement
-from autosample_tf.warmup import FILE, predict_request
 
 needs_faiss = pytest.mark.skipif(
     importlib.util.find_spec("faiss") is None, reason="faiss is not installed (extra `index`)"

@@ -16,21 +16,22 @@ from commands import ENVIRONMENT, PROGRAM, Command, told_in_one_line
 from small_runs import LEAST, fingerprints
 
 import autosample_tf
-from autosample_tf import InputError, sharded, streaming, training
-from autosample_tf.dataset_folder import write_dataset
+from autosample_tf import InputError, streaming, training
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset, Interactions
-from autosample_tf.membership import NO_ITEM, BatchRows, PairSet
 from autosample_tf.models import MF
+from autosample_tf.ops.membership import NO_ITEM, BatchRows, PairSet
 from autosample_tf.pipeline import TRAIN_POSITIVES, steps_per_epoch
+from autosample_tf.reading import sharded
+from autosample_tf.reading.dataset_folder import write_dataset
+from autosample_tf.reading.sharded import ShardedDataset, StreamedPairs, read_sharded
+from autosample_tf.reading.sharding import write_sharded
+from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.samplers import SAMPLERS, build_sampler
 from autosample_tf.samplers.contract import Feedback
-from autosample_tf.sharded import ShardedDataset, StreamedPairs, read_sharded
-from autosample_tf.sharding import write_sharded
 from autosample_tf.splits import with_validation
 from autosample_tf.streaming import streamed_batches
 from autosample_tf.synthetic import synthetic
-from autosample_tf.table_options import TableOptions
 
 pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from autosample_tf.significance import adjusted, mean_of, paired_p_value
+from autosample_tf.comparison.significance import adjusted, mean_of, paired_p_value
 
 
 def test_the_mean_and_its_standard_error_by_hand() -> None:

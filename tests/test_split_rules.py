@@ -10,7 +10,7 @@ import pytest
 
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Interactions
-from autosample_tf.split_rules import RULES, parse_rule
+from autosample_tf.reading.split_rules import RULES, parse_rule
 from autosample_tf.splits import hold_out
 
 

@@ -13,12 +13,12 @@ import pytest
 from small_runs import LEAST, WHOLE, flags, history, without_seconds, write_pairs
 
 import autosample_tf
-from autosample_tf import retraining, searching, trial
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset
 from autosample_tf.models import MF
 from autosample_tf.splits import with_validation
+from autosample_tf.stages import retraining, searching, trial
 from autosample_tf.synthetic import synthetic
 
 NUM_ITEMS = 80  # of the peculiar dataset

@@ -24,12 +24,12 @@ from small_runs import (
 from worlds import slow_but
 
 import autosample_tf
-from autosample_tf import trial
-from autosample_tf.results import SearchResult, read_search_result, trained_weights
 from autosample_tf.runs import Run, folder_name
-from autosample_tf.searching import _leaders
 from autosample_tf.settings import Settings
-from autosample_tf.trial import EQUAL, SEARCHED, mixtures_to_try
+from autosample_tf.stages import trial
+from autosample_tf.stages.results import SearchResult, read_search_result, trained_weights
+from autosample_tf.stages.searching import _leaders
+from autosample_tf.stages.trial import EQUAL, SEARCHED, mixtures_to_try
 
 TRIED = dataclasses.replace(WHOLE, trial_epochs=2, retrain_epochs=4)
 EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)

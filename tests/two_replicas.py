@@ -28,9 +28,9 @@ from autosample_tf.autosample import AutoSample  # noqa: E402
 from autosample_tf.interactions import Pairs  # noqa: E402
 from autosample_tf.models import MF, NGCF  # noqa: E402
 from autosample_tf.pipeline import training_batches  # noqa: E402
-from autosample_tf.sharding import write_sharded  # noqa: E402
+from autosample_tf.reading.sharding import write_sharded  # noqa: E402
+from autosample_tf.reading.table_options import TableOptions  # noqa: E402
 from autosample_tf.streaming import streamed_batches  # noqa: E402
-from autosample_tf.table_options import TableOptions  # noqa: E402
 
 SAMPLERS = (
     "rns",

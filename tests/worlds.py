@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
 from autosample_tf.losses.pairwise import BPR
-from autosample_tf.membership import PairSet
 from autosample_tf.models import MF, NGCF, LightGCN, NeuMF
-from autosample_tf.pool import Step, make_context
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.membership import PairSet
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.samplers import SAMPLERS
 from autosample_tf.samplers.contract import Context, Feedback
+from autosample_tf.step.pool import Step, make_context
 
 NUM_USERS, NUM_ITEMS = 7, 14
 WHOLE_CATALOGUE, ALL_BUT_ONE, NEWCOMER = 3, 5, 6  # users of the toy world

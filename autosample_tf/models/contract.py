@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from autosample_tf import require_keras_2
 from autosample_tf.interactions import Interactions
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 require_keras_2()
 

@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.graph import Reordering, SymmetricProduct, normalized_adjacency
 from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import State, half_squared_norm
+from autosample_tf.models.graph import Reordering, SymmetricProduct, normalized_adjacency
 from autosample_tf.models.mf import MF
-from autosample_tf.node_order import node_order
+from autosample_tf.models.node_order import node_order
 
 
 class GraphModel(MF):

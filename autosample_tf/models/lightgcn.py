@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from autosample_tf.models.contract import State
 from autosample_tf.models.graph_model import GraphModel
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 
 class Smoothed(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from autosample_tf.models.contract import DotProduct
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 
 class Tables(NamedTuple):

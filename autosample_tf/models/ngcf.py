@@ -25,7 +25,7 @@ from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions
 from autosample_tf.models.contract import State
 from autosample_tf.models.graph_model import GraphModel
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 _SLOPE = 0.2  # of LeakyReLU below 0
 

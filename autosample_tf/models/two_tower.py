@@ -32,9 +32,9 @@ from autosample_tf.models.features import (
     read_columns,
 )
 from autosample_tf.models.tower import Names, Tower
+from autosample_tf.ops.randomness import Draws
+from autosample_tf.ops.replicas import global_rows, rows_in_step
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
-from autosample_tf.randomness import Draws
-from autosample_tf.replicas import global_rows, rows_in_step
 
 _ROWS_CHECKED = 1024
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Pairs
-from autosample_tf.replicas import over_replicas
+from autosample_tf.ops.replicas import over_replicas
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.popularity import UnobservedShares, power_of_popularity
 from autosample_tf.samplers.selection import check_count, equal_weights, log_unobserved

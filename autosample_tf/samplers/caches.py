@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.replicas import over_replicas
+from autosample_tf.ops.replicas import over_replicas
 from autosample_tf.samplers.contract import LOWEST, Context, Pool
 
 NOTHING = -1  # in a cache's free place

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from autosample_tf.errors import expected
 from autosample_tf.interactions import Interactions, Pairs
-from autosample_tf.randomness import Draws
+from autosample_tf.ops.randomness import Draws
 
 LOWEST = np.finfo(np.float32).min  # a masked candidate's score: finite, so no NaN follows
 

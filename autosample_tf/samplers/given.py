@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.rows import RowDraws
+from autosample_tf.ops.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import first_allowed
 

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Interactions
-from autosample_tf.lookups import look_up, table
+from autosample_tf.ops.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.generator import Generator, draw_of_many, reinforce
 from autosample_tf.samplers.selection import (

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.replicas import over_replicas
+from autosample_tf.ops.replicas import over_replicas
 from autosample_tf.samplers.contract import (
     LOWEST,
     Card,

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.interactions import Pairs
-from autosample_tf.lookups import look_up, table
+from autosample_tf.ops.lookups import look_up, table
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_at_least_0, first_allowed
 

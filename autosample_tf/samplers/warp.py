@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.lookups import look_up, table
-from autosample_tf.rows import RowDraws
+from autosample_tf.ops.lookups import look_up, table
+from autosample_tf.ops.rows import RowDraws
 from autosample_tf.samplers.contract import Card, Context, Feedback, Negatives, Sampler
 from autosample_tf.samplers.selection import check_count, check_finite, pick
 

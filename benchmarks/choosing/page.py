@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import RESULTS
 from tables import DOCS, fill, four, markdown
 
-from autosample_tf.comparison import AUTOSAMPLE, UNIFORM
+from autosample_tf.comparison.comparing import AUTOSAMPLE, UNIFORM
 
 Figures = Mapping[str, Any]
 

@@ -21,10 +21,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from record import RESULTS, machine
 
-from autosample_tf.comparison import Outcome, compare
-from autosample_tf.processes import search_separately
+from autosample_tf.comparison.comparing import Outcome, compare
+from autosample_tf.comparison.processes import search_separately
+from autosample_tf.reading.sources import default_name
 from autosample_tf.settings import Settings
-from autosample_tf.sources import default_name
 from autosample_tf.training import Source
 
 # What each has other than the default.

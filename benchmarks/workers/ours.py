@@ -14,14 +14,14 @@ from protocol import Task, serve
 from autosample_tf import training
 from autosample_tf.autosample import AutoSample
 from autosample_tf.catalog import load
+from autosample_tf.commands.terminal import suit_threads
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.fitting import make_optimizer
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.models import MF, LightGCN, Recommender
 from autosample_tf.pipeline import steps_per_epoch, training_batches
 from autosample_tf.settings import STANDARD_SET, Settings
 from autosample_tf.splits import with_validation
-from autosample_tf.terminal import suit_threads
+from autosample_tf.stages.fitting import make_optimizer
 
 STEPS_PER_CALL, CUTOFF = 64, 20  # as in a run
 

@@ -1,7 +1,7 @@
 """DENS's Baby split, for TFDS."""
 
-from autosample_tf.builders import LinesBuilder
-from autosample_tf.published import facts
+from autosample_tf.published.builders import LinesBuilder
+from autosample_tf.published.facts import facts
 
 
 class Builder(LinesBuilder):

@@ -1,7 +1,7 @@
 """LightGCN's Amazon-Book test file, split again 80/20, for TFDS."""
 
-from autosample_tf.builders import LinesBuilder
-from autosample_tf.published import facts
+from autosample_tf.published.builders import LinesBuilder
+from autosample_tf.published.facts import facts
 
 
 class Builder(LinesBuilder):

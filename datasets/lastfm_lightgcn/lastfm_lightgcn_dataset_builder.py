@@ -1,7 +1,7 @@
 """LightGCN-PyTorch's LastFM split, ids numbered from 0, for TFDS."""
 
-from autosample_tf.builders import LinesBuilder
-from autosample_tf.published import facts
+from autosample_tf.published.builders import LinesBuilder
+from autosample_tf.published.facts import facts
 
 
 class Builder(LinesBuilder):

@@ -1,7 +1,7 @@
 """MovieLens-100K in RecBole's format, with ratings and times, for TFDS."""
 
-from autosample_tf.builders import RatingsBuilder
-from autosample_tf.published import facts
+from autosample_tf.published.builders import RatingsBuilder
+from autosample_tf.published.facts import facts
 
 
 class Builder(RatingsBuilder):

@@ -1,0 +1,1 @@
+"""Every candidate alone, their equal mixture, and AutoSample, by one rule."""

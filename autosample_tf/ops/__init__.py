@@ -1,0 +1,1 @@
+"""What a step computes with, in the graph: random numbers, look-ups, rows, replicas."""

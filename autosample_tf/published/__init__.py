@@ -1,0 +1,1 @@
+"""The published datasets: what is known of them, and how they come to this machine."""

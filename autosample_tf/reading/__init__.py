@@ -1,0 +1,1 @@
+"""How a path, or an object in memory, becomes a `Dataset`; `formats` is the way in."""

@@ -1,0 +1,1 @@
+"""A run's top-k lists."""

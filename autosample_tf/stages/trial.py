@@ -1,0 +1,248 @@
+"""Which mixture retraining goes on with: the searched one has to earn its place.
+
+Where all samplers are about as good, what they have in common is better than a choice among
+them; where one is best by far, it is better alone; and how far to lean, a signal says worse than
+towards whom. Nor does it say for good: evidence for a sampler fades once the model trains under
+it. So the equal mixture of all candidates, and each sampler that ever led the mixture, alone, are
+tried beside the searched mixture, for some epochs from the same parameters, and retraining goes on
+with what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two of them
+and falls behind in the third (docs/defaults.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from autosample_tf.autosample import AutoSample
+from autosample_tf.callbacks import KeepBest, read_optimizer, read_parameters
+from autosample_tf.evaluation import Evaluator
+from autosample_tf.interactions import Pairs
+from autosample_tf.models import Recommender
+from autosample_tf.runs import Run, folder_name, leave_history
+from autosample_tf.samplers import Feedback, build_samplers
+from autosample_tf.settings import TRYING_OBJECTIVES, Settings
+from autosample_tf.stages.fitting import (
+    Job,
+    Stretch,
+    build,
+    chosen_on,
+    fit,
+    make_optimizer,
+    mixture,
+    stage_seed,
+)
+from autosample_tf.stages.results import SearchResult, took
+
+SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried; others are of one sampler
+_VERDICT = "retrain/trial.json"
+
+
+def mixtures_to_try(settings: Settings, result: SearchResult) -> dict[str, dict[str, float]]:
+    """The weights that retraining may go on with, by name: the searched ones, and where there is
+    a trial and they are others, equal ones of all candidates, and of each sampler that led during
+    the search, by its spec, its own alone.
+
+    `uniform` has searched nothing, and those of `TRYING_OBJECTIVES` have tried them already.
+    """
+    searched = result.weights
+    if settings.objective in (*TRYING_OBJECTIVES, "uniform") or not _trial_epochs(settings):
+        return {SEARCHED: searched}
+    specs = [sampler.spec for sampler in build_samplers(settings.samplers)]
+    alone = {spec: {spec: 1.0} for spec in result.leaders}
+    others = {EQUAL: dict.fromkeys(specs, 1 / len(specs)), **alone}
+    return {SEARCHED: searched, **{k: o for k, o in others.items() if not _alike(o, searched)}}
+
+
+def _alike(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether two mixtures are the same but for rounding."""
+    return one.keys() == other.keys() and all(
+        math.isclose(weight, other[spec], rel_tol=1e-5) for spec, weight in one.items()
+    )
+
+
+def under(best: str) -> str:
+    """What a trial's best mixture is called in a sentence."""
+    return f"the {best} mixture" if best in (SEARCHED, EQUAL) else f"{best} alone"
+
+
+def _trial_epochs(settings: Settings) -> int:
+    # None is stored by no run, but by those of before there were trials.
+    return min(settings.trial_epochs or 0, settings.retrain_epochs)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What every retraining in a run starts from.
+
+    Attributes:
+      job: the run that retrains.
+      origin: the run that searched.
+      result: what it found.
+    """
+
+    job: Job
+    origin: Run
+    result: SearchResult
+
+    def initialized(self, pairs: Pairs) -> tuple[Recommender, tf.keras.optimizers.Optimizer]:
+        """The model and its optimizer as retraining on those pairs has them at first.
+
+        The optimizer goes on as well, if it is of the same kind: an Adam that begins anew moves
+        every entry by nearly its whole rate at first, and what the search had learned suffers.
+        """
+        settings, origin = self.job.settings, self.origin
+        model, optimizer = build(settings, pairs), make_optimizer(settings)
+        optimizer.build(model.trainable_variables)
+        if settings.init == "scratch":
+            return model, optimizer
+        name = "parameters" if settings.init == "search" else f"epoch-{self.result.rewind_epoch}"
+        read_parameters(model, origin.search / name)
+        if settings.optimizer == origin.config()["settings"]["optimizer"]:
+            read_optimizer(optimizer, origin.search / name)
+        return model, optimizer
+
+    def mixture(
+        self,
+        weights: Mapping[str, float],
+        stage: str,
+        model: Recommender,
+        optimizer: tf.keras.optimizers.Optimizer,
+        pairs: Pairs,
+        held_out: Pairs | None = None,
+    ) -> AutoSample:
+        """Samplers under fixed weights; of `held_out` they learn nothing, it tells how many
+        negatives are false."""
+        settings = self.job.settings
+        return mixture(
+            settings,
+            model,
+            Feedback(pairs, self.job.data.given),
+            samplers=list(weights),
+            objective="uniform",
+            weights=weights,
+            epochs=settings.retrain_epochs,
+            seed=stage_seed(settings, stage),
+            held_out=held_out,
+            optimizer=optimizer,
+        )
+
+
+class Contender:
+    """One mixture in retraining, with a model of its own.
+
+    Args:
+      start: where it starts.
+      weights: of its samplers, by spec.
+      begins_at: the held-out metric of the start's parameters, which all contenders share; None:
+        not evaluated yet.
+
+    Attributes:
+      rows: of the history, once fitted.
+    """
+
+    def __init__(self, start: Start, weights: Mapping[str, float], begins_at: float | None = None):
+        job = start.job
+        self.weights, self._job = dict(weights), job
+        train, held_out = job.data.train, chosen_on(job.data, job.settings)
+        self.model, optimizer = start.initialized(train)
+        self.evaluator = Evaluator(self.model, held_out, train, job.settings.top_k)
+        self.begins_at = self.evaluator.mean()[job.monitor] if begins_at is None else begins_at
+        self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
+        self.rows: list[dict[str, Any]] = []
+
+    def fit(self, name: str, folder: Path, last_epoch: int, *, timed: bool = True) -> KeepBest:
+        """Trains up to an epoch from wherever the folder stands; what was kept as the best.
+
+        `timed` as in `Stretch`.
+        """
+        job, settings = self._job, self._job.settings
+        decays = settings.rate_decays
+        best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
+        best.start_from(self.begins_at, self.model, self._autosample.optimizer)
+        self.rows = fit(
+            job,
+            self._autosample,
+            job.data.train,
+            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch, timed=timed),
+            evaluator=self.evaluator,
+            choices=[best],
+        )
+        return best
+
+
+def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
+    """What retraining goes on with, its first epochs being those of its trial; and what
+    `metrics.json` says of the trial, None where there was none."""
+    run = start.job.run
+    mixtures = mixtures_to_try(start.job.settings, start.result)
+    if len(mixtures) == 1:
+        return Contender(start, mixtures[SEARCHED]), None
+    searched = None if (run.path / _VERDICT).is_file() else _try(start, mixtures)
+    verdict = run.read_json(_VERDICT)
+    del verdict["schema_version"]
+    best = verdict["best"]
+    _hand_on(run, best)
+    if searched is not None and best == SEARCHED:
+        return searched, verdict
+    begins_at = searched.begins_at if searched else None
+    searched = None  # so that one is in memory
+    gc.collect()
+    return Contender(start, mixtures[best], begins_at), verdict
+
+
+def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
+    """Tries the mixtures one after another, and writes the verdict; the searched one, as tried.
+
+    The best has the best epoch of its own. Where all begin says nothing of any, though it may
+    be better than all of them: the search chose it as its best.
+
+    One at a time, so that one is in memory; the searched mixture last, so that it need not be
+    traced again where it is the best.
+    """
+    job, epochs = start.job, _trial_epochs(start.job.settings)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    begins_at: float | None = None
+
+    def tried(name: str) -> Contender:
+        nonlocal begins_at
+        contender = Contender(start, mixtures[name], begins_at)
+        contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
+        rows[name], begins_at = contender.rows, contender.begins_at
+        return contender
+
+    for name in mixtures:
+        if name != SEARCHED:
+            tried(name)
+            gc.collect()  # Keras keeps its model in cycles
+    searched = tried(SEARCHED)
+    valid = {name: max(row[job.monitor] for row in rows[name]) for name in mixtures}
+    best = max(valid, key=valid.__getitem__)
+    left = [row for name in rows if name != best for row in rows[name]]
+    told = {"best": best, "valid": valid, "epochs": len(left), **took(left)}
+    job.run.write_json(_VERDICT, told)
+    return searched
+
+
+def _hand_on(run: Run, best: str) -> None:
+    """Makes the best one's folder the retraining's, and so its events; of the others only their
+    histories and events stay."""
+    if (events := run.tensorboard / folder_name(f"trial {best}")).is_dir():
+        events.rename(run.tensorboard / "retrain")
+    if (folder := _folder(run, best)).is_dir():
+        for path in filter(Path.is_file, folder.iterdir()):
+            path.replace(run.retrain / path.name)
+        shutil.rmtree(folder)
+    for left in (run.retrain / "trial").iterdir():
+        leave_history(left)
+
+
+def _folder(run: Run, name: str) -> Path:
+    return run.retrain / "trial" / folder_name(name)

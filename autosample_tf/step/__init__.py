@@ -1,0 +1,1 @@
+"""One batch under all samplers: their negatives, what those cost, what held-out pairs say."""
