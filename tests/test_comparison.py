@@ -269,6 +269,54 @@ def test_a_short_comparison_goes_on_with_the_settings_that_it_began_with(
     compare(data, stored, run_dir=folder, seeds=(1,), resume=True)
 
 
+def test_whoever_fails_is_left_out_with_every_seed_and_told(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    begun, found = compared
+    folder = tmp_path / "failing"
+    shutil.copytree(begun, folder)
+    failing = folder / "runs" / "dns_pool=4" / "seed-1"
+    shutil.rmtree(failing)
+
+    def fail(source: Any, own: Settings, **how: Any) -> None:
+        assert how["run_dir"] == failing
+        raise InputError("Expected a finite loss; received nan.")
+
+    left = compare(data, TWO, run_dir=folder, seeds=(1,), resume=True, runner=fail)
+    assert left["failed"] == {"dns:pool=4": {"1": "Expected a finite loss; received nan."}}
+    assert list(left["contestants"]) == ["rns", UNIFORM, AUTOSAMPLE]
+    assert left["contestants"]["rns"]["test"] == found["contestants"]["rns"]["test"]
+    assert left["choices"]["best in hindsight"]["candidate"] == "rns"
+    assert "- dns:pool=4 failed with seed 1, and is left out: Expected a" in markdown(left)
+    again = compare(data, TWO, run_dir=folder, seeds=(1,), resume=True)
+    assert again["failed"] == found["failed"] == {}
+    assert without_seconds(again["contestants"]) == without_seconds(found["contestants"])
+
+
+def test_without_autosample_or_any_sampler_alone_there_is_no_comparison(
+    data: str, tmp_path: Path
+) -> None:
+    def fail(source: Any, own: Settings, **how: Any) -> None:
+        raise InputError(f"{own.samplers} failed")
+
+    with pytest.raises(InputError, match=r"\('dns:pool=4',\) failed"):
+        compare(data, TWO, run_dir=tmp_path / "all", seeds=(1,), runner=fail)
+    assert not (tmp_path / "all" / "comparison.json").exists()
+
+
+def test_of_a_single_user_no_figure_has_an_error(data: str) -> None:
+    def outcome(name: str, value: float) -> Outcome:
+        one = {"users": np.array([0]), "ndcg@20": np.array([value]), "recall@20": np.array([value])}
+        return Outcome(name, 0, 1, 1.0, {}, {"valid": one, "test": one})
+
+    told = summary([outcome("rns", 0.5), outcome(AUTOSAMPLE, 0.75)], "ndcg@20", "recall@20")
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["contestants"]["rns"]["against"]["standard_error"] is None
+    told |= {"dataset": "d", "model": "mf", "seeds": [0], "against": None, "patience": 5,
+             "rate_decays": 1, "most_epochs": 70, "failed": {}}  # fmt: skip
+    assert "| **autosample** | 0.7500 | 0.7500 |" in markdown(told)
+
+
 @pytest.mark.parametrize(
     ("changes", "how", "told"),
     [

@@ -24,12 +24,13 @@ from small_runs import (
 from worlds import slow_but
 
 import autosample_tf
+from autosample_tf.callbacks import TrainingDivergedError
 from autosample_tf.runs import Run, folder_name
 from autosample_tf.settings import Settings
 from autosample_tf.stages import trial
 from autosample_tf.stages.results import SearchResult, read_search_result, trained_weights
 from autosample_tf.stages.searching import _leaders
-from autosample_tf.stages.trial import EQUAL, SEARCHED, mixtures_to_try
+from autosample_tf.stages.trial import EQUAL, SEARCHED, Contender, mixtures_to_try
 
 TRIED = dataclasses.replace(WHOLE, trial_epochs=2, retrain_epochs=4)
 EQUAL_WEIGHTS = dict.fromkeys(("rns", "pns:alpha=0.75", "dns:pool=4"), 1 / 3)
@@ -206,6 +207,40 @@ def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
             rows += list(csv.DictReader(file))
     assert verdict["epochs"] == len(rows) == 2 * len(tried.others)
     assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
+
+
+def diverging(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Training diverges in these mixtures' trials."""
+    fit = Contender.fit
+
+    def diverges(self: Contender, name: str, *given: Any, **how: Any) -> Any:
+        if name.removeprefix("trial ") in names:
+            raise TrainingDivergedError("Expected a finite loss; received nan")
+        return fit(self, name, *given, **how)
+
+    monkeypatch.setattr(Contender, "fit", diverges)
+
+
+@pytest.mark.parametrize("out", [SEARCHED, EQUAL])
+def test_a_mixture_under_which_training_diverges_is_out(
+    out: str, whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, out)
+    searched = searched_with(whole_run, tmp_path / "searched", found({"rns": 1.0}))
+    autosample_tf.retrain(searched, run_dir=tmp_path / "run", changes=CHANGES)
+    trial = read(tmp_path / "run" / "metrics.json")["retrain"]["trial"]
+    (left,) = {SEARCHED, EQUAL} - {out}
+    assert (trial["best"], list(trial["valid"])) == (left, [left])
+    assert list(trial["diverged"]) == [out]
+
+
+def test_where_training_diverges_under_all_so_does_retraining(
+    whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, SEARCHED, EQUAL)
+    searched = searched_with(whole_run, tmp_path / "searched", found({"rns": 1.0}))
+    with pytest.raises(TrainingDivergedError, match="finite loss"):
+        autosample_tf.retrain(searched, run_dir=tmp_path / "run", changes=CHANGES)
 
 
 @pytest.mark.parametrize("tried", slow_but([], WINNERS), indirect=True)

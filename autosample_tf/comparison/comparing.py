@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.comparison.significance import adjusted, mean_of, paired_p_value
-from autosample_tf.errors import expected
+from autosample_tf.errors import InputError, expected
 from autosample_tf.interactions import Dataset
 from autosample_tf.runs import Run, folder_name
 from autosample_tf.samplers import Sampler, build_samplers
@@ -28,6 +29,7 @@ from autosample_tf.settings import Settings
 from autosample_tf.stages.results import trained_weights
 from autosample_tf.training import Source, described, load_data, search
 
+log = logging.getLogger(__name__)
 UNIFORM, AUTOSAMPLE = "uniform mixture", "autosample"
 
 
@@ -69,6 +71,9 @@ def compare(
 ) -> dict[str, Any]:
     """Runs everybody with every seed, and writes `comparison.json` into the folder.
 
+    A contestant that fails with some seed, whose training diverges, say, is left out, with every
+    seed, and told; resuming tries it again.
+
     Args:
       source: as of `training.search`.
       settings: of AutoSample; the others differ by what makes them others.
@@ -87,7 +92,8 @@ def compare(
       What `comparison.json` holds, see `summary`.
 
     Raises:
-      InputError: for data or settings that cannot be used.
+      InputError: for data or settings that cannot be used, and if AutoSample fails or no sampler
+        alone is left.
     """
     settings = settings or Settings()
     _check(settings, seeds, against)
@@ -101,13 +107,22 @@ def compare(
         run.start({**config, "seeds": begun, "against": beside}, resume=resume)
         if len(seeds) > len(begun):
             run.write_json("config.json", {**run.config(), "seeds": list(seeds)})
-        outcomes = []
+        outcomes: list[Outcome] = []
+        failed: dict[str, dict[str, str]] = {}
         for seed in seeds:
             seeded = dataclasses.replace(settings, seed=seed)
             for name, own in contestants(seeded, against, variants).items():
-                outcomes.append(_outcome(name, own, source, run.path / "runs", runner))
+                try:
+                    outcome = _outcome(name, own, source, run.path / "runs", runner)
+                except InputError as error:
+                    failed.setdefault(name, {})[str(seed)] = str(error)
+                    _may_fail(failed, contestants(seeded, against), error)
+                    log.warning("%s failed with seed %d, and is left out: %s", name, seed, error)
+                    continue
+                outcomes.append(outcome)
                 if on_outcome:
-                    on_outcome(outcomes[-1])
+                    on_outcome(outcome)
+        outcomes = [outcome for outcome in outcomes if outcome.contestant not in failed]
         metric = f"ndcg@{settings.top_k[0]}"
         found = {
             "dataset": config["dataset"]["name"],
@@ -117,6 +132,7 @@ def compare(
             "patience": settings.patience,
             "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
+            "failed": failed,
             **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or ()),
         }
         run.write_json("comparison.json", found)
@@ -258,6 +274,13 @@ def _check(settings: Settings, seeds: Sequence[int], against: Sequence[str] | No
         )
 
 
+def _may_fail(failed: Iterable[str], everybody: Iterable[str], error: InputError) -> None:
+    """Raises the error where without those that failed there is nothing to compare."""
+    left = set(everybody) - set(failed)
+    if AUTOSAMPLE not in left or not left - {UNIFORM, AUTOSAMPLE}:
+        raise error
+
+
 def _outcome(
     name: str,
     settings: Settings,
@@ -311,7 +334,7 @@ def _by_user(runs: Sequence[Outcome], metric: str) -> np.ndarray:
 
 def _difference(
     ours: Sequence[Outcome], theirs: Sequence[Outcome], metric: str
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     found = mean_of(_pooled(ours, "test", metric) - _pooled(theirs, "test", metric))
     return {"difference": found.mean, "standard_error": found.standard_error}
 

@@ -32,7 +32,9 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         *(_verdict(name, each) for name, each in found["choices"].items()),
         _cost(found),
-    ]
+        *(f"- {name} failed with seed {seed}, and is left out: {error}"
+          for name, errors in found["failed"].items() for seed, error in errors.items()),
+    ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -80,12 +82,18 @@ def _row(name: str, each: Mapping[str, Any], metric: str, second: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _with_error(figure: Mapping[str, float]) -> str:
-    return f"{figure['mean']:.4f} ± {figure['standard_error']:.4f}"
+def _with_error(figure: Mapping[str, float | None]) -> str:
+    return f"{figure['mean']:.4f}{_error(figure)}"
 
 
-def _difference(against: Mapping[str, float]) -> str:
-    return f"{against['difference']:+.4f} ± {against['standard_error']:.4f}"
+def _difference(against: Mapping[str, float | None]) -> str:
+    return f"{against['difference']:+.4f}{_error(against)}"
+
+
+def _error(figure: Mapping[str, float | None]) -> str:
+    """Nothing of a single user's."""
+    error = figure["standard_error"]
+    return "" if error is None else f" ± {error:.4f}"
 
 
 def _verdict(choice: str, each: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ def search_separately(
 
     Raises:
       InputError: with the command's own line, if it failed.
+      ChildProcessError: if a signal ended it, as where memory is short.
     """
     options = {**dataclasses.asdict(source), **settings.to_dict()}
     options["sampler"] = options.pop("samplers")
@@ -39,6 +40,8 @@ def search_separately(
             text=True,
             check=False,
         )
+    if ended.returncode < 0:
+        raise ChildProcessError(f"The run in {run_dir} was ended by signal {-ended.returncode}.")
     if ended.returncode:
         told = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         raise InputError(f"{told[-1].removeprefix('Error: ')} (the run in {run_dir})")

@@ -14,18 +14,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Mean:
-    """A mean and its standard error, of `count` values."""
+    """A mean and its standard error, of `count` values; of a single one there is none."""
 
     mean: float
-    standard_error: float
+    standard_error: float | None
     count: int
 
 
 def mean_of(values: np.ndarray) -> Mean:
-    """The mean of values [n] with its standard error, NaN of a single one."""
+    """The mean of values [n] with its standard error."""
     count = len(values)
-    spread = values.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
-    return Mean(float(values.mean()), float(spread), count)
+    spread = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
+    return Mean(float(values.mean()), spread, count)
 
 
 def paired_p_value(ours: np.ndarray, theirs: np.ndarray) -> float:

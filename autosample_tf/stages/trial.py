@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
 import math
 import shutil
 from collections.abc import Mapping
@@ -22,7 +23,12 @@ from typing import Any
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import KeepBest, read_optimizer, read_parameters
+from autosample_tf.callbacks import (
+    KeepBest,
+    TrainingDivergedError,
+    read_optimizer,
+    read_parameters,
+)
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
@@ -41,6 +47,7 @@ from autosample_tf.stages.fitting import (
 )
 from autosample_tf.stages.results import SearchResult, took
 
+log = logging.getLogger(__name__)
 SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried; others are of one sampler
 _VERDICT = "retrain/trial.json"
 
@@ -205,17 +212,25 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
     be better than all of them: the search chose it as its best.
 
     One at a time, so that one is in memory; the searched mixture last, so that it need not be
-    traced again where it is the best.
+    traced again where it is the best. One under which training diverges is out.
     """
     job, epochs = start.job, _trial_epochs(start.job.settings)
     rows: dict[str, list[dict[str, Any]]] = {}
+    diverged: dict[str, str] = {}
     begins_at: float | None = None
 
     def tried(name: str) -> Contender:
         nonlocal begins_at
         contender = Contender(start, mixtures[name], begins_at)
-        contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
-        rows[name], begins_at = contender.rows, contender.begins_at
+        begins_at = contender.begins_at
+        try:
+            contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
+        except TrainingDivergedError as error:
+            diverged[name] = str(error)
+            if diverged.keys() == mixtures.keys():
+                raise
+            log.warning("out of the trial, %s: %s", under(name), error)
+        rows[name] = contender.rows
         return contender
 
     for name in mixtures:
@@ -223,10 +238,11 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
             tried(name)
             gc.collect()  # Keras keeps its model in cycles
     searched = tried(SEARCHED)
-    valid = {name: max(row[job.monitor] for row in rows[name]) for name in mixtures}
+    ended = [name for name in mixtures if name not in diverged]
+    valid = {name: max(row[job.monitor] for row in rows[name]) for name in ended}
     best = max(valid, key=valid.__getitem__)
     left = [row for name in rows if name != best for row in rows[name]]
-    told = {"best": best, "valid": valid, "epochs": len(left), **took(left)}
+    told = {"best": best, "valid": valid, "diverged": diverged, "epochs": len(left), **took(left)}
     job.run.write_json(_VERDICT, told)
     return searched
 
