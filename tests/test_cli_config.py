@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from commands import Command
 
 from autosample_tf import training
+from autosample_tf.runs import Run
 from autosample_tf.settings import MODEL_NAMES, Settings
 
 
@@ -65,6 +67,26 @@ def test_a_config_file_gives_values_and_flags_win(
     assert settings_of("--config", path, "--no-refit").refit is False
     assert settings_of("--config", path, "--sampler", "pns").samplers == ("pns",)
     assert settings_of("--config", path, "--top-k", "3").top_k == (3,)
+
+
+def test_so_does_a_runs_own_config(tmp_path: Path, settings_of: Callable[..., Settings]) -> None:
+    ran = Settings(model="ngcf", dim=16, samplers=("rns", "dns:pool=4"), refit=True, top_k=(10, 5))
+    path = tmp_path / "config.json"
+    told = {"schema_version": 1, "command": "search", "source": None, "settings": ran.to_dict()}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    assert settings_of("--config", path) == ran
+    assert settings_of("--config", path, "--dim", "8").dim == 8
+
+
+def test_a_runs_own_config_names_its_data(
+    tmp_path: Path, small_data: Path, command: Command
+) -> None:
+    given = ["search", "--dim", 4, "--search-epochs", 1, "--retrain-epochs", 1, "--quiet"]
+    assert command(*given, "--dataset", small_data, "--run-dir", tmp_path / "one")[0] == 0
+    again = ["--config", tmp_path / "one" / "config.json", "--run-dir", tmp_path / "two"]
+    assert command("search", *again, "--quiet")[0] == 0
+    one, two = (Run(tmp_path / name).config() for name in ("one", "two"))
+    assert one == two
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "dim:\n", "{}"])

@@ -27,7 +27,8 @@ _SOURCE_OPTIONS = ("data_dir", *TABLE_OPTIONS)
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Makes a YAML file's values the command's defaults: flags win over them."""
+    """Makes a YAML file's values the command's defaults: flags win over them. A run's
+    `config.json`, which is YAML too, gives its settings and data."""
     if path is None:
         return
     import yaml
@@ -42,6 +43,9 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
             f"Expected `option: value` lines in {path}; received {type(values).__name__}. "
             "Write for example `model: mf`."
         )
+    if "schema_version" in values and "settings" in values:
+        values = {**(values["source"] or {}), **values["settings"]}
+        values["sampler"] = values.pop("samplers")
     options = {
         option.opts[0].removeprefix("--"): option
         for option in ctx.command.params
@@ -124,7 +128,8 @@ def _log_errors_alone(ctx: click.Context, _: click.Parameter, quiet: bool) -> bo
 
 config_option = click.option(
     "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False,
-    callback=read_config, help="YAML file of options; flags win over it.")  # fmt: skip
+    callback=read_config,
+    help="YAML file of options, or a run's config.json; flags win over it.")  # fmt: skip
 source_options = _options(
     click.option("--dataset", help="A known name (`data list`), or a path to a file or folder, or "
                  "a pattern of files: .csv, .tsv, .inter, .jsonl, .parquet."),

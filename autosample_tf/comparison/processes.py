@@ -27,11 +27,11 @@ def search_separately(
       InputError: with the command's own line, if it failed.
       ChildProcessError: if a signal ended it, as where memory is short.
     """
-    options = {**dataclasses.asdict(source), **settings.to_dict()}
-    options["sampler"] = options.pop("samplers")
+    of_a_run = {"schema_version": 1, "source": dataclasses.asdict(source),
+                "settings": settings.to_dict()}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "options.yaml"  # JSON is YAML
-        config.write_text(json.dumps(options), encoding="utf-8")
+        config = Path(folder) / "config.json"
+        config.write_text(json.dumps(of_a_run), encoding="utf-8")
         command = [sys.executable, "-m", "autosample_tf.cli", "search", "--config", str(config),
                    "--run-dir", str(run_dir), "--device", device, "--quiet"]  # fmt: skip
         ended = subprocess.run(
