@@ -106,8 +106,8 @@ class AutoSample(tfrs.Model):
         l2: float = 0.0,
         warmup_steps: int = 0,
         total_steps: int | None = None,
-        logits_optimizer: tf.keras.optimizers.Optimizer | None = None,
-        sampler_optimizer: tf.keras.optimizers.Optimizer | None = None,
+        logits_optimizer: tf.keras.optimizers.Optimizer | str | None = None,
+        sampler_optimizer: tf.keras.optimizers.Optimizer | str | None = None,
         users_per_pool: int = 32,
         health_every: int = 50,
         seed: int = 0,
@@ -139,14 +139,15 @@ class AutoSample(tfrs.Model):
         )
         self.active_mask = tf.Variable([True] * len(self.samplers), trainable=False)
         self._active = tuple(range(len(self.samplers)))
-        self.logits_optimizer = logits_optimizer or self._objective.optimizer()
+        self.logits_optimizer = _optimizer(logits_optimizer) or self._objective.optimizer()
         self.logits_optimizer.build([self.logits])
         # Built for all samplers, dropped ones too: its slots keep their places in checkpoints.
-        self.sampler_optimizer = sampler_optimizer or RowSparseAdam(1e-3)
+        self.sampler_optimizer = _optimizer(sampler_optimizer) or RowSparseAdam(1e-3)
         self.sampler_optimizer.build([v for s in self.samplers for v in s.trainable_variables])
         self._health = Health(model, train, validation, len(self.samplers), self._loss)
         self._health_every, self._users_per_pool = health_every, users_per_pool
         self.loss_mean = tf.keras.metrics.Mean(name="loss")
+        self._evaluates = False
         self.sampler_loss_means = tf.keras.metrics.MeanTensor(
             name="sampler_losses", shape=(len(self.samplers),)
         )
@@ -168,7 +169,7 @@ class AutoSample(tfrs.Model):
           InputError: for `jit_compile` on several replicas, whose sums XLA cannot wait for, or of
             a model of features.
         """
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        replicas = self.distribute_strategy.num_replicas_in_sync
         if jit_compile and replicas > 1:
             raise expected("one replica to compile for", received=replicas, remedy="Leave it out.")
         if jit_compile and isinstance(self.model, Featured):
@@ -179,6 +180,12 @@ class AutoSample(tfrs.Model):
             )
         self.jit = jit_compile
         super().compile(optimizer=optimizer, jit_compile=False, **options)
+        if not isinstance(self.optimizer, tf.keras.optimizers.Optimizer):
+            raise expected(
+                "an optimizer of Keras 2 (tf.keras.optimizers)",
+                received=f"{type(self.optimizer).__module__}.{type(self.optimizer).__name__}",
+                remedy="Legacy and composite ones make their slots too late: use their successor.",
+            )
         if self.model.built:  # else its variables are not known yet
             self.optimizer.build(self.model.trainable_variables)
 
@@ -224,15 +231,24 @@ class AutoSample(tfrs.Model):
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
-        """Keras', and those of `health`: all that an epoch begins anew."""
-        return [*super().metrics, *self._health.metrics]
+        """Keras', and those of `health`: all that an epoch, or an evaluation, begins anew."""
+        own = [] if self._evaluates else self._health.metrics
+        return [*super().metrics, *own]
+
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
+        """As `tf.keras.Model.evaluate`; the epoch that it is a part of keeps its health."""
+        self._evaluates = True
+        try:
+            return super().evaluate(*arguments, **options)
+        finally:
+            self._evaluates = False
 
     def changed_by_steps(self) -> list[tf.Variable]:
         """Every variable that a training step may assign, once compiled and built."""
         metrics = [v for metric in self.metrics for v in metric.variables]
         optimizers = (self.optimizer, self.logits_optimizer, self.sampler_optimizer)
         slots = [v for optimizer in optimizers for v in optimizer.variables]
-        return [*self.model.trainable_variables, self.logits, *self.of_samplers(), *metrics, *slots]
+        return [*self.model.variables, self.logits, *self.of_samplers(), *metrics, *slots]
 
     def state(self) -> list[tf.Tensor]:
         """Copies of all that a training step may assign, for `go_back_to`."""
@@ -281,8 +297,29 @@ class AutoSample(tfrs.Model):
         self._keep([k for k in self._active if self.specs[k] not in gone])
 
     def restore_active(self) -> None:
-        """Makes the step follow `active_mask` after a checkpoint was restored."""
+        """Makes the step follow `active_mask` after a checkpoint was restored.
+
+        Keras' `load_weights`, `set_weights` and `fit` see to it themselves.
+        """
         self._keep(np.flatnonzero(self.active_mask.numpy()).tolist())
+
+    def load_weights(self, *arguments: Any, **options: Any) -> Any:
+        """As `tf.keras.Model.load_weights`; who was dropped then is, who was not is not."""
+        status = super().load_weights(*arguments, **options)
+        self.restore_active()
+        return status
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """As `tf.keras.Model.set_weights`, likewise."""
+        super().set_weights(weights)
+        self.restore_active()
+
+    def reset_metrics(self) -> None:
+        """As `tf.keras.Model.reset_metrics`, before each epoch: by then a callback may have
+        restored a checkpoint."""
+        super().reset_metrics()
+        if not self._evaluates:
+            self.restore_active()
 
     def _keep(self, active: list[int]) -> None:
         if not active:
@@ -294,19 +331,23 @@ class AutoSample(tfrs.Model):
             self.make_train_function(force=True)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """The mixture's loss on a batch of `pipeline.training_batches`, a scalar."""
+        """The mixture's loss on a batch of `pipeline.training_batches`, a scalar, with what the
+        model's layers add to it."""
         inputs = self._examples(inputs)
-        batch = self.sample(inputs)
-        return self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
+        state = self._propagate(inputs, training=training)
+        batch = self.sample(inputs, state)
+        loss = self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
+        return loss + self._of_layers(state)
 
     def make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
         """As Keras', but that a loop over steps has its step traced once.
 
         Keras' loop hands the last step's logs on, and has to trace a step to learn their shapes
-        before it traces it as the loop's body. Here they are read when the loop is done.
+        before it traces it as the loop's body. Here they are read when the loop is done: of
+        several replicas too, whose logs Keras would sum.
         """
         is_made = self.train_function is not None and not force
-        if is_made or self.run_eagerly or not self._takes_several_steps():
+        if is_made or self.run_eagerly or not self._has_own_loop():
             return super().make_train_function(force)
 
         @tf.function(autograph=False, reduce_retracing=True)
@@ -331,15 +372,20 @@ class AutoSample(tfrs.Model):
             return self.model.prepared()
         return nullcontext()
 
-    def _takes_several_steps(self) -> bool:
-        """Whether Keras calls the graph once for several steps."""
-        return self._steps_per_execution is not None and self._steps_per_execution.numpy() > 1
+    def _has_own_loop(self) -> bool:
+        """Whether Keras calls the graph once for several steps, or they have several replicas."""
+        if self._steps_per_execution is None:
+            return False
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return replicas > 1 or self._steps_per_execution.numpy() > 1
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The mixture's loss on a batch, for Keras' `evaluate` and `validation_data`: what has
-        several values, such as the samplers' health, is of training and no scalar to log."""
-        logs = super().test_step(data)
-        return {name: logs[name] for name in ("loss", "regularization_loss", "total_loss")}
+        """The mean of the batches' losses so far, for Keras' `evaluate` and `validation_data`:
+        what training's `loss` would be if the model inferred."""
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self.loss_mean.update_state(self.compute_loss(data) * replicas)
+        return {"loss": self.loss_mean.result()}
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and tracing takes half as long
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -363,10 +409,16 @@ class AutoSample(tfrs.Model):
             return data
         return self.model.examples(data, self.optimizer.iterations)
 
-    def _propagate(self, data: dict[str, tf.Tensor]) -> State:
+    def _propagate(self, data: dict[str, tf.Tensor], *, training: bool = True) -> State:
         if isinstance(self.model, Featured):
-            return self.model.propagate_batch(data["features"])
-        return self.model.propagate(self._draws(data))
+            return self.model.propagate_batch(data["features"], training=training)
+        return self.model.propagate(self._draws(data) if training else None)
+
+    def _of_layers(self, state: State) -> tf.Tensor:
+        """What the model's layers add to the loss, this replica's share: once all has passed."""
+        added = [state.added] if isinstance(self.model, Featured) else []
+        every = [tf.constant(0.0), *added, *self.model.losses]
+        return tf.nn.scale_regularization_loss(tf.add_n(every))
 
     def descend(
         self, data: dict[str, tf.Tensor]
@@ -414,8 +466,7 @@ class AutoSample(tfrs.Model):
             batch = self.sample(data, state)
             per_sampler = self._losses_of_samplers(batch)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
-            for own in self.model.losses:  # of its layers' regularizers
-                loss += tf.nn.scale_regularization_loss(own)
+            loss += self._of_layers(state)
         of_state, of_variables, of_own, of_logits = tape.gradient(
             loss,
             [tensors(state), self.model.trainable_variables, self._own_variables(), self.logits],
@@ -556,6 +607,12 @@ def _apply(
     alone = tf.distribute.get_strategy().num_replicas_in_sync == 1
     pairs = zip(gradients, variables, strict=True)
     optimizer.apply_gradients(pairs, skip_gradients_aggregation=alone)
+
+
+def _optimizer(
+    given: tf.keras.optimizers.Optimizer | str | None,
+) -> tf.keras.optimizers.Optimizer | None:
+    return tf.keras.optimizers.get(given) if isinstance(given, str) else given
 
 
 def _check(mixing: str, temperature: float | None, l2: float) -> None:

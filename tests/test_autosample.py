@@ -321,6 +321,7 @@ def test_two_replicas_take_the_step_of_one(case: dict[str, float]) -> None:
     assert case["moved"] > 0.01
     assert case["parameters"] < 1e-5
     assert case["loss"] < 1e-5
+    assert case["logs"] < 1e-5  # each sampler's loss and weight
 
 
 def test_two_replicas_leave_the_samplers_as_one(case: dict[str, float]) -> None:

@@ -270,8 +270,8 @@ def test_the_issues_call_trains_towers_of_dictionaries() -> None:
     assert (scores[LIKED].mean() - scores[~LIKED].mean()) > 1
     assert autosample.weights_by_spec() == pytest.approx(dict.fromkeys(autosample.specs, 0.5))
     found = autosample.evaluate(batches, verbose=0, return_dict=True)
+    assert list(found) == ["loss"]
     assert found["loss"] > 0
-    assert found["total_loss"] == found["loss"] + found["regularization_loss"]
 
 
 def test_validation_data_is_logged_beside_the_loss(tmp_path: Path) -> None:
@@ -284,18 +284,105 @@ def test_validation_data_is_logged_beside_the_loss(tmp_path: Path) -> None:
     board = tf.keras.callbacks.TensorBoard(tmp_path)
     history = autosample.fit(batches, validation_data=batches, callbacks=[board], verbose=0).history
     told = {name for name in history if name.startswith("val_")}
-    assert told == {"val_loss", "val_regularization_loss", "val_total_loss"}
+    assert told == {"val_loss"}
     assert list(tmp_path.glob("validation/events*"))
 
 
 def test_towers_train_in_steps_and_infer_in_caches_and_rankings() -> None:
     towers = TwoTower(queries_by_hour(), Candidates(dropout=0.5), toy_candidates())
     ids = tf.range(NUM_ITEMS)
-    resting, in_step = towers.propagate(), towers.propagate_batch(batch_of_features())
+    resting, in_step = towers.propagate(), of_batch(towers, training=True)
     still = [towers.items(resting, ids), towers.items(resting, ids), towers.cached_items(ids)]
     np.testing.assert_array_equal(still[0], still[1])
     np.testing.assert_allclose(still[0], still[2], atol=1e-6)
     assert np.abs(towers.items(in_step, ids) - towers.items(in_step, ids)).max() > 0.01
+
+    in_evaluation = of_batch(towers, training=False)
+    np.testing.assert_array_equal(towers.items(in_evaluation, ids), still[0])
+
+
+def of_batch(towers: TwoTower, *, training: bool) -> Any:
+    return towers.propagate_batch(batch_of_features(), training=training)
+
+
+def test_an_evaluation_infers_and_changes_nothing() -> None:
+    """Of dropout and of what a BatchNormalization has seen; its loss is the batches' mean."""
+    queries = queries_by_hour()
+    normalized = tf.keras.layers.BatchNormalization()(queries.output)
+    towers = TwoTower(
+        tf.keras.Model(queries.input, normalized), Candidates(dropout=0.5, l2=0.3), toy_candidates()
+    )
+    autosample = AutoSample(towers, samplers=["rns"], objective="uniform")
+    autosample.compile(sgd())
+    autosample.train_step(batch_of_features())
+    before = [variable.numpy() for variable in towers.variables]
+    batches = [batch_of_features(step) for step in range(2)]
+
+    def loss_of(*batches: dict[str, tf.Tensor]) -> float:
+        return autosample.evaluate(as_dataset(*batches), verbose=0)
+
+    both = loss_of(*batches)
+    assert both == loss_of(*batches) == pytest.approx(np.mean([loss_of(b) for b in batches]))
+    for variable, value in zip(towers.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    assert both > 0.3 * np.square(towers.candidate_model.top.kernel.numpy()).sum()
+
+
+def test_a_candidate_tower_that_normalizes_by_batch_is_refused() -> None:
+    candidates = look_up(IDS)
+    candidates.add(tf.keras.layers.BatchNormalization(name="by_batch"))
+    with pytest.raises(InputError, match="take each row by itself; received 'by_batch', a Batch"):
+        TwoTower(look_up(np.arange(3)), candidates, toy_candidates(), candidate_features="movie_id")
+    candidates.layers[-1].trainable = False
+    TwoTower(look_up(np.arange(3)), candidates, toy_candidates(), candidate_features="movie_id")
+
+
+class Adding(tf.keras.layers.Layer):
+    """Adds to the loss a multiple of the sum of what passes."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def call(self, rows: tf.Tensor) -> tf.Tensor:
+        self.add_loss(self.rate * tf.reduce_sum(rows))
+        return rows
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_what_layers_add_is_in_the_loss_and_its_gradient_of_each_passage(
+    steps_per_execution: int,
+) -> None:
+    """A step of SGD moves a table's row by -rate for each time that it passes."""
+    rate = 0.1
+
+    def after_a_step(rate: float) -> tuple[float, list[np.ndarray]]:
+        towers = table_towers()
+        for tower, seed in ((towers.query_model, 1), (towers.candidate_model, 2)):
+            tower.layers[-1].embeddings_initializer.seed = seed
+        queries, candidates = (
+            tf.keras.Sequential([*tower.layers, Adding(rate)])
+            for tower in (towers.query_model, towers.candidate_model)
+        )
+        towers = TwoTower(
+            queries, candidates, toy_candidates(), train=toy_examples(), query_id="user_id",
+            query_features="user_id", candidate_features="movie_id",
+        )  # fmt: skip
+        autosample = AutoSample(towers, samplers=["pns"], objective="uniform", seed=1)
+        autosample.compile(sgd(1.0), steps_per_execution=steps_per_execution)
+        batches = as_dataset(batch_of_features())
+        loss = autosample.fit(batches, verbose=0).history["loss"][0]
+        return loss, tables_of(towers)
+
+    (plain, users, items), (added, pushed_users, pushed_items) = (
+        (loss, *tables) for loss, tables in (after_a_step(0.0), after_a_step(rate))
+    )
+    times = np.bincount(USERS, minlength=NEWCOMER)[:, None]
+    np.testing.assert_allclose(pushed_users - users, -rate * times * np.ones(DIM), atol=1e-5)
+    passed = (items - pushed_items)[:, 0] / rate
+    np.testing.assert_allclose(passed.sum(), 2 * ROWS, rtol=1e-4)  # positives, and negatives
+    assert (passed - np.bincount(positives_of(USERS), minlength=NUM_ITEMS)).min() > -1e-3
+    assert added != pytest.approx(plain)
 
 
 def test_regularizers_of_layers_are_in_the_loss() -> None:

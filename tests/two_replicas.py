@@ -47,13 +47,15 @@ SAMPLERS = (
 
 
 class Case(NamedTuple):
-    """What a step is of: a model, an objective, candidates, a loss, and where pairs are."""
+    """What a step is of: a model, an objective, candidates, a loss, where pairs are, and how many
+    steps Keras is to run at once."""
 
     kind: str
     objective: str
     samplers: tuple[str, ...]
     loss: str = "bpr"
     streamed: bool = False
+    at_once: int = 2
 
 
 CASES = {
@@ -63,7 +65,11 @@ CASES = {
     "ngcf/joint": Case("ngcf", "joint", ("rns", "kbgan:pool=6,dim=3,rate=0.5")),
     "mf/in-batch-softmax": Case("mf", "uniform", ("in-batch:n=1",), "in-batch-softmax"),
     "mf/streamed": Case(
-        "mf", "validation", ("rns", "dns:pool=6", "kbgan:pool=6,dim=3,rate=0.5"), streamed=True
+        "mf",
+        "validation",
+        ("rns", "dns:pool=6", "kbgan:pool=6,dim=3,rate=0.5"),
+        streamed=True,
+        at_once=1,
     ),
 }
 
@@ -129,15 +135,17 @@ def steps(strategy: tf.distribute.Strategy, case: Case, data: Data) -> dict[str,
             logits_optimizer=sgd(0.5, jit_compile=False),
             sampler_optimizer=sgd(0.5, jit_compile=False),
         )
-        autosample.compile(sgd(0.5, jit_compile=False), steps_per_execution=2)
+        autosample.compile(sgd(0.5, jit_compile=False), steps_per_execution=case.at_once)
     own = samplers_variables(autosample)
     begin = [flat([variable]) for variable in own]
     history = autosample.fit(data.batches, steps_per_epoch=2, verbose=0).history
+    evaluated = autosample.evaluate(data.batches, steps=2, verbose=0)
     moved = [np.abs(flat([after]) - before).max() for after, before in zip(own, begin, strict=True)]
     return {
         "parameters": np.concatenate([model.user_table.numpy(), model.item_table.numpy()]),
         "logits": autosample.logits.numpy(),
-        "loss": np.asarray(history["loss"]),
+        "loss": np.asarray([*history["loss"], evaluated]),
+        "logs": np.asarray([history[name][0] for name in sorted(history) if "/" in name]),
         "samplers": flat(own),
         "samplers_moved": np.asarray(min(moved, default=np.inf)),
         "copies": np.asarray(copies_apart(own)),

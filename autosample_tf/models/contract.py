@@ -33,7 +33,8 @@ class Recommender(Protocol):
     built: bool
     compute_dtype: str
     trainable_variables: list[tf.Variable]
-    losses: list[tf.Tensor]  # of its layers' own regularizers, added to that of training
+    variables: list[tf.Variable]
+    losses: list[tf.Tensor]  # of its layers' regularizers, and what they added; for training
 
     def propagate(self, draws: Draws | None = None) -> State:
         """Whatever is computed once a step from the parameters alone.
@@ -140,8 +141,11 @@ class Featured(Protocol):
           step: a scalar int64, from 0.
         """
 
-    def propagate_batch(self, features: Mapping[str, tf.Tensor]) -> State:
-        """The state of a training step on a batch of features."""
+    def propagate_batch(self, features: Mapping[str, tf.Tensor], *, training: bool) -> State:
+        """The state of a step on a batch of features.
+
+        It has an `added`, a scalar: what the layers that embed queries added to the loss.
+        """
 
     def cached_items(self, ids: tf.Tensor) -> tf.Tensor:
         """Items as the cache has them, without gradient: ids [...] to [..., dim]."""

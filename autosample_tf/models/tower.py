@@ -76,6 +76,32 @@ class Tower:
         shaped = tf.reshape(rows, tf.concat([tf.shape(ids), [dim]], axis=0))
         return tf.ensure_shape(shaped, [*ids.shape, dim])
 
+    def added(self) -> list[tf.Tensor]:
+        """What its layers added to the loss in its last call: of activity regularizers, and of
+        `add_loss`."""
+        return [one for one in self.model.losses if self._is_kept(one)]
+
+    def regularizers(self) -> list[tf.Tensor]:
+        """What its variables' regularizers weigh."""
+        return [one for one in self.model.losses if not self._is_kept(one)]
+
+    def _is_kept(self, loss: tf.Tensor) -> bool:
+        # Keras computes regularizers anew whenever it is asked, and keeps what calls added.
+        return any(loss is other for other in self.model.losses)
+
+    def check_rows_apart(self) -> None:
+        """Refuses, with an `InputError`, layers whose rows in training depend on one another.
+
+        They would normalize positives and negatives each by their own mean.
+        """
+        for layer in self.model.submodules:
+            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable:
+                raise expected(
+                    f"layers in the {self.what} that take each row by itself",
+                    received=f"{layer.name!r}, a BatchNormalization",
+                    remedy="Use LayerNormalization, or freeze it (trainable = False).",
+                )
+
     def check_finite(self, rows: tf.Tensor, table: FeatureTable) -> None:
         """Refuses, with an `InputError`, representations of a table's first rows that are not
         finite."""

@@ -49,9 +49,18 @@ class InStep(NamedTuple):
 
     Attributes:
       queries: [batch, dim], of the batch.
+      added: a scalar, see `contract.Featured.propagate_batch`.
     """
 
     queries: tf.Tensor
+    added: tf.Tensor
+
+
+class InEvaluation(NamedTuple):
+    """Likewise of a step that learns nothing: towers infer."""
+
+    queries: tf.Tensor
+    added: tf.Tensor
 
 
 class TwoTower(DotProduct, tf.keras.Model):
@@ -63,7 +72,9 @@ class TwoTower(DotProduct, tf.keras.Model):
     objective `validation`, rankings by `Evaluator`) then cannot be had.
 
     L2 weighs the representations. The regularizers of the towers' layers are added to the
-    loss, as by `tfrs.Model`.
+    loss, as by `tfrs.Model`, and so is what layers add themselves, in each of a step's passages:
+    of queries, positives, chosen negatives. Since these pass apart, layers of the candidate tower
+    must not mix rows: it may have no `BatchNormalization` that learns.
 
     Args:
       query_model: features of queries to [n, dim].
@@ -85,7 +96,7 @@ class TwoTower(DotProduct, tf.keras.Model):
 
     Raises:
       InputError: if a feature is missing, an id is twice in the catalogue, the towers' widths
-        differ, or a tower gives numbers that are not finite.
+        differ, a tower gives numbers that are not finite, or candidates are normalized by batch.
     """
 
     def __init__(
@@ -114,6 +125,8 @@ class TwoTower(DotProduct, tf.keras.Model):
         everything = self._embedded_catalogue()
         self.dim = everything.shape[1]
         self._candidates.check_finite(everything, self.catalogue)
+        self._candidates.check_rows_apart()
+        self._added: list[tf.Tensor] = []  # to the loss, by this step's candidates so far
         self.cache = tf.Variable(
             everything,
             trainable=False,
@@ -240,18 +253,32 @@ class TwoTower(DotProduct, tf.keras.Model):
     def propagate(self, draws: Draws | None = None) -> Resting:
         return Resting()
 
-    def propagate_batch(self, features: Features) -> InStep:
-        return InStep(self._embed_queries(features, training=True))
+    def propagate_batch(self, features: Features, *, training: bool) -> InStep | InEvaluation:
+        self._added = []
+        queries = self._embed_queries(features, training=training)
+        if not training:
+            return InEvaluation(queries, tf.constant(0.0))
+        return InStep(queries, tf.add_n([tf.constant(0.0), *self._queries.added()]))
 
-    def users(self, state: Resting | InStep, ids: tf.Tensor) -> tf.Tensor:
+    @property
+    def losses(self) -> list[tf.Tensor]:
+        """The regularizers of the towers' layers, and what those of the candidate tower added in
+        this step so far."""
+        regularizers = [*self._queries.regularizers(), *self._candidates.regularizers()]
+        return [*regularizers, *self._added]
+
+    def users(self, state: Resting | InStep | InEvaluation, ids: tf.Tensor) -> tf.Tensor:
         """Of a step's state: the batch's, of which `ids` [batch] are the users."""
-        if isinstance(state, InStep):
-            return tf.ensure_shape(state.queries, [*ids.shape, self.dim])
-        return self._queries.embed(self._known_queries(), ids)
+        if isinstance(state, Resting):
+            return self._queries.embed(self._known_queries(), ids)
+        return tf.ensure_shape(state.queries, [*ids.shape, self.dim])
 
-    def items(self, state: Resting | InStep, ids: tf.Tensor) -> tf.Tensor:
+    def items(self, state: Resting | InStep | InEvaluation, ids: tf.Tensor) -> tf.Tensor:
         training = isinstance(state, InStep)
-        return self._candidates.embed(self.catalogue, ids, training=training)
+        rows = self._candidates.embed(self.catalogue, ids, training=training)
+        if training:
+            self._added += self._candidates.added()
+        return rows
 
     def cached_items(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.gather(tf.stop_gradient(tf.convert_to_tensor(self.cache)), ids)

@@ -146,13 +146,18 @@ class Health(tf.Module):
 def gradient_norms(
     users: tf.Tensor, losses_at: Callable[[tf.Tensor], tf.Tensor], example_weight: tf.Tensor
 ) -> tf.Tensor:
-    """[active]: the norm of each sampler's mean loss's gradient in `users` [batch, dim]."""
+    """[active]: the norm of each sampler's mean loss's gradient in `users` [batch, dim].
+
+    Of several replicas each has its rows alone, whose squared norms are a share of the whole: each
+    tells what the whole comes to where shares are alike.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(users)
         means = mean_over_batch(losses_at(users), example_weight[:, None])
 
     def norm(whose: tf.Tensor) -> tf.Tensor:
-        return tf.norm(tape.gradient(means, users, output_gradients=whose))
+        return tf.norm(tape.gradient(means, users, output_gradients=whose)) * replicas**0.5
 
     # A loop, whose body is traced once: tracing is what takes long, in one step of many it runs.
     return tf.map_fn(norm, tf.eye(means.shape[0]))
