@@ -299,8 +299,8 @@ def samplers(name: str | None) -> None:
 @click.option("--top-k", type=int, default=DEFAULTS.top_k[0], show_default=True,
               help="The most items a user gets.")  # fmt: skip
 @click.option("--exclude", type=click.Path(path_type=Path),
-              help="A file of more to leave out: .csv, .jsonl or .parquet with users and items, "
-              "as --output writes; any other: item ids, one a line, for everybody.")  # fmt: skip
+              help="A file of more to leave out: a table of users and items, as --output writes or "
+              "a dataset's; any other: item ids, one a line, for everybody.")  # fmt: skip
 @leave_out_test_option
 @click.option("--candidates", type=click.Path(path_type=Path),
               help="A file of the item ids to rank, one a line. Default: all items.")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -350,6 +351,7 @@ class TestCandidatesAndExclusions:
             ("items.txt", "new\n"),
             ("pairs.csv", ""),
             ("pairs.csv", "user,item\n"),
+            ("pairs.csv", "\n"),
             ("pairs.jsonl", ""),
         ],
     )
@@ -367,6 +369,39 @@ class TestCandidatesAndExclusions:
         expected = recommend(peculiar_run, top_k=5, exclude=folder / "pairs.csv")
         assert done.lines == expected.lines
 
+    @pytest.mark.parametrize(
+        ("name", "head", "row"),
+        [
+            ("pairs.tsv", "user_id\titem_id\n", "{}\t{}\n"),
+            ("pairs.csv", "uid;ItemID\n", "{};{}\n"),
+            ("pairs.inter", "user_id:token\titem_id:token\n", " {}\t{} \n"),
+            ("pairs.csv.gz", "user, item\n", "{}, {}\n"),
+            ("pairs.ndjson", "", '{{"user": {}.0, "item": {}.0}}\n'),
+        ],
+    )
+    def test_pairs_are_excluded_as_a_dataset_has_them(
+        self, name, head, row, peculiar_run, tmp_path
+    ):
+        opener = gzip.open if name.endswith(".gz") else open
+        with opener(tmp_path / name, "wt", encoding="utf-8") as file:
+            file.write(head + row.format(7, 5) + row.format(27, 86))
+        (tmp_path / "plain.csv").write_text("user,item\n7,5\n27,86\n")
+        done = recommend(peculiar_run, top_k=5, exclude=tmp_path / name)
+        assert done.unknown_items == 0
+        assert done.lines == recommend(peculiar_run, top_k=5, exclude=tmp_path / "plain.csv").lines
+        assert done.lines != recommend(peculiar_run, top_k=5).lines
+
+    def test_ids_come_as_lists_with_spaces_and_as_floats_too(self, peculiar_run, tmp_path):
+        (tmp_path / "items.txt").write_text("17 \n 8\n8\n")
+        of_file = recommend(peculiar_run, users=["7"], top_k=5, exclude=tmp_path / "items.txt")
+        given = recommend(peculiar_run, users=[7.0, "7 "], top_k=5, exclude=[17, 8.0])
+        assert of_file.lines == given.lines
+        assert (of_file.unknown_items, given.unknown) == (0, 0)
+
+    def test_a_file_of_ids_that_is_not_there_is_an_error(self, peculiar_run):
+        with pytest.raises(InputError, match="a file with one a line; received 'u1', where there"):
+            recommend(peculiar_run, users="u1")
+
     @pytest.mark.parametrize("name", ["first.jsonl", "first.csv", "first.parquet"])
     def test_what_was_recommended_can_be_excluded(self, name, peculiar_run, tmp_path):
         recommend(peculiar_run, output=tmp_path / name, top_k=3)
@@ -378,7 +413,6 @@ class TestCandidatesAndExclusions:
         ("name", "text"),
         [
             ("pairs.csv", b"user,thing\n1,2\n"),
-            ("pairs.csv", b"\n"),
             ("pairs.jsonl", b'{"user": "1"}\n'),
             ("pairs.jsonl", b"user item\n"),
             ("pairs.jsonl", b"\xff\xfe"),
@@ -387,7 +421,7 @@ class TestCandidatesAndExclusions:
     )
     def test_a_file_that_is_no_pairs_is_an_error(self, name, text, peculiar_run, tmp_path):
         (tmp_path / name).write_bytes(text)
-        with pytest.raises(InputError, match=f"columns user and item in .*{name}; received"):
+        with pytest.raises(InputError, match=f"pairs of users and items in .*{name}; received"):
             recommend(peculiar_run, exclude=tmp_path / name)
 
     def test_no_item_left_is_an_error(self, peculiar_run, tmp_path):
@@ -415,7 +449,7 @@ class TestUsers:
         done = recommend(tiny_run, users=["nobody", "é3⊗", "é", "3"], top_k=2)
         assert [line["user"] for line in done.lines] == ["é3⊗"]
         assert done.unknown == 3
-        assert "left out: 3 ('nobody', 'é', '3')" in caplog.text
+        assert "passed over: 3 ('nobody', 'é', '3')" in caplog.text
 
     @pytest.mark.parametrize("users", [["nobody", 3], []])
     def test_none_known_is_an_error(self, users, tiny_run):
@@ -427,10 +461,12 @@ class TestUsers:
         with pytest.raises(InputError, match="UTF-8"):
             recommend(tiny_run, users=tmp_path / "users.txt")
 
-    @pytest.mark.parametrize("k", [0, 81])
-    def test_k_beyond_the_catalogue_is_an_error(self, k, tiny_run):
+    def test_a_k_below_1_is_an_error(self, tiny_run):
         with pytest.raises(InputError, match="between 1 and the 80 items"):
-            recommend(tiny_run, top_k=k)
+            recommend(tiny_run, top_k=0)
+
+    def test_a_k_beyond_the_catalogue_is_all_of_it(self, tiny_run):
+        assert recommend(tiny_run, top_k=81).lines == recommend(tiny_run, top_k=80).lines
 
 
 class TestCommand:
@@ -464,7 +500,7 @@ class TestCommand:
         [
             (("--user", "nobody"), 1),
             (("--output", "top.xml"), 1),
-            (("--top-k", "1000"), 1),
+            (("--top-k", "0"), 1),
             (("--json",), 2),
             (("--user", "1", "--users", "f"), 2),
             (("--top-k", "ten"), 2),

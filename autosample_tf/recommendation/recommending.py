@@ -19,8 +19,8 @@ from autosample_tf.evaluation import Ranker, Rankings, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions
 from autosample_tf.recommendation.files import Names, check_extension, write_in_parts, write_lines
 from autosample_tf.recommendation.requested_ids import (
-    PAIR_FILES,
     Ids,
+    has_pairs,
     places_of_ids,
     places_of_pairs,
 )
@@ -77,7 +77,7 @@ def recommend(
     output: Output = None,
     users: Ids | None = None,
     top_k: int = 20,
-    exclude: str | os.PathLike[str] | None = None,
+    exclude: Ids | None = None,
     candidates: Ids | None = None,
     leave_out_test: bool = False,
     source: str | Source | Dataset | None = None,
@@ -98,10 +98,9 @@ def recommend(
         None: the result has the lines, in memory.
       users: original ids, each ranked for once, in this order; or the path of a file with
         one a line; or None: all users, in the catalogue's order.
-      top_k: the most items a user gets, in [1, number of items].
-      exclude: a file of more to leave out: pairs of users and items in a .csv, .jsonl or
-        .parquet file as this function writes; in any other, ids of items that nobody gets,
-        one a line.
+      top_k: the most items a user gets, at least 1.
+      exclude: more to leave out: pairs of users and items in a file as this function writes, or
+        as a dataset's; or ids of items that nobody gets, in any other file one a line.
       candidates: the ids of the items to rank, or a file with one a line; None: all.
       leave_out_test: whether what users have in the test split is left out too, as what is shown
         to them needs; metrics of such rankings are none.
@@ -119,7 +118,7 @@ def recommend(
         stream = output
     trained = load_run(run_dir, leave_out_test=leave_out_test, source=source)
     data = trained.data
-    check_cutoffs([top_k], data.num_items)
+    check_cutoffs([min(top_k, data.num_items)], data.num_items)
     places, num_unknown = np.arange(data.num_users), 0
     if users is not None:
         places, num_unknown = places_of_ids(users, data.user_ids, "user")
@@ -145,14 +144,12 @@ def recommend(
     return Recommended(len(places), num_items, num_unknown, lines, shelf.unknown)
 
 
-def _shelf(
-    trained: TrainedRun, candidates: Ids | None, exclude: str | os.PathLike[str] | None
-) -> _Shelf:
+def _shelf(trained: TrainedRun, candidates: Ids | None, exclude: Ids | None) -> _Shelf:
     data, left_out = trained.data, trained.seen
     items, num_unknown = np.arange(data.num_items), 0
     if candidates is not None:
         items, num_unknown = places_of_ids(candidates, data.item_ids, "item")
-    if exclude is not None and Path(exclude).suffix.lower() in PAIR_FILES:
+    if isinstance(exclude, str | os.PathLike) and has_pairs(Path(exclude)):
         *pairs, unknown = places_of_pairs(Path(exclude), data.user_ids, data.item_ids)
         left_out = left_out.union(
             Interactions.from_pairs(*pairs, num_users=data.num_users, num_items=data.num_items)

@@ -1,7 +1,7 @@
 """Original ids that a request names, in lists and files, looked up in a run's catalogue.
 
 A file of ids has one a line. A file of pairs is one that `recommend` writes (.jsonl, .csv,
-.parquet), or has its columns `user` and `item`.
+.parquet), or any table that a dataset could be read from.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, NoRowsError, expected
+from autosample_tf.reading.columns import Part
+from autosample_tf.reading.compression import extension, open_text
+from autosample_tf.reading.formats import read_part
+from autosample_tf.reading.identifiers import Unusable, encode
+from autosample_tf.reading.sources import EXTENSIONS
+from autosample_tf.reading.table_options import DEFAULTS
 
-PAIR_FILES = (".csv", ".jsonl", ".parquet")
-_PAIR = ("user", "item")
 Ids = str | os.PathLike[str] | Iterable[object]
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ def places_of_ids(
     asked: Ids, catalogue: np.ndarray, kind: str, *, at_least_one: bool = True
 ) -> tuple[np.ndarray, int]:
     """The places [n] of ids in a catalogue, and how many ids it does not have.
+
+    Spaces around an id are part of it only where the catalogue has it so.
 
     Args:
       asked: ids, each taken once, in this order; or the path of a file with one a line.
@@ -40,9 +44,10 @@ def places_of_ids(
     Raises:
       InputError: if the catalogue has none of them, and one is needed, or the file is no text.
     """
-    given = read_ids(Path(asked)) if isinstance(asked, str | os.PathLike) else map(str, asked)
+    given = read_ids(Path(asked)) if isinstance(asked, str | os.PathLike) else map(as_id, asked)
     ids = pc.unique(pa.array(given, pa.string()))
     places = places_in(catalogue, ids)
+    places = np.where(places < 0, places_in(catalogue, pc.utf8_trim_whitespace(ids)), places)
     strangers = ids.filter(pa.array(places < 0)).to_pylist()
     if at_least_one and len(strangers) == len(ids):
         raise expected(
@@ -51,8 +56,9 @@ def places_of_ids(
             remedy="Give ids as the dataset has them.",
         )
     if strangers:
-        log.warning("unknown %ss left out: %d (%s)", kind, len(strangers), _some(strangers))
-    return places[places >= 0], len(strangers)
+        log.warning("unknown %ss passed over: %d (%s)", kind, len(strangers), _some(strangers))
+    known = places[places >= 0]
+    return known[np.sort(np.unique(known, return_index=True)[1])], len(strangers)
 
 
 def places_of_pairs(
@@ -78,10 +84,23 @@ def places_in(catalogue: np.ndarray, ids: pa.Array) -> np.ndarray:
     return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
+def as_id(value: object) -> str:
+    """An id as a dataset has it: a whole number without a point, whatever its type."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def read_ids(path: Path) -> list[str]:
-    """A file's lines, blank ones left out; spaces belong to an id."""
+    """A file's lines, blank ones left out."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise expected(
+            "a list of ids, or a file with one a line",
+            received=f"{str(path)!r}, where there is nothing",
+            remedy="Check the path.",
+        ) from None
     except UnicodeDecodeError as error:
         raise expected(
             f"UTF-8 text, one id a line, in {path}", received=error, remedy="Save it as UTF-8."
@@ -89,38 +108,58 @@ def read_ids(path: Path) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 
 
+def has_pairs(path: Path) -> bool:
+    """Whether a file is one of pairs, by its name."""
+    return extension(path) in EXTENSIONS
+
+
 def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
-    """The columns of users and items."""
+    """The columns of users and items, as text."""
     nothing = pa.array([], pa.string())
+    if not path.stat().st_size:
+        return nothing, nothing
     try:
-        if not path.stat().st_size:
-            return nothing, nothing
-        if path.suffix.lower() == ".jsonl":
-            return _read_lines(path)
-        if path.suffix.lower() == ".parquet":
-            table = pyarrow.parquet.read_table(path, columns=list(_PAIR))
-        else:
-            types = pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(_PAIR, pa.string()), include_columns=list(_PAIR)
-            )
-            within_quotes = pyarrow.csv.ParseOptions(newlines_in_values=True)
-            table = pyarrow.csv.read_csv(path, parse_options=within_quotes, convert_options=types)
-        return tuple(table[name].combine_chunks().cast(pa.string()) for name in _PAIR)
-    except (pa.ArrowException, KeyError, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(
-            f"Expected the columns user and item in {path}; received {error}. "
-            "Write it as `autosample-tf recommend --output` does."
+        if extension(path) in (".jsonl", ".ndjson") and (lists := _read_lists(path)):
+            return lists
+        part = read_part(path, DEFAULTS)
+        return _as_text(part, "user"), _as_text(part, "item")
+    except NoRowsError:
+        return nothing, nothing
+    except (InputError, pa.ArrowException) as error:
+        raise expected(
+            f"pairs of users and items in {path}",
+            received=f"this: {error}",
+            remedy="Call their columns user and item, as `recommend --output` does.",
         ) from error
 
 
-def _read_lines(path: Path) -> tuple[pa.Array, pa.Array]:
+def _as_text(part: Part, role: str) -> pa.Array:
+    """A column's ids as a dataset has them, [num_rows]."""
+    encoded = encode([part.columns[role]])
+    if isinstance(encoded, Unusable):
+        raise expected(
+            f"an id in every row of {part.place(encoded.row)}",
+            received=encoded.reason,
+            remedy="Fill it in or delete the row.",
+        )
+    ids, codes = encoded
+    return pa.array(ids, pa.string()).take(pa.array(codes))
+
+
+def _read_lists(path: Path) -> tuple[pa.Array, pa.Array] | None:
+    """Those of JSON lines that `recommend` wrote, a user's items in a list; None of others."""
     users: list[str] = []
     items: list[str] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for row in map(json.loads, filter(str.strip, file)):
-            of_user = row["items"] if "items" in row else [row["item"]]
-            items += map(str, of_user)
-            users += [str(row["user"])] * len(of_user)
+    with open_text(path) as lines:
+        for line in filter(str.strip, lines):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                return None
+            if not isinstance(row, dict) or not isinstance(row.get("items"), list):
+                return None
+            items += map(as_id, row["items"])
+            users += [as_id(row.get("user"))] * len(row["items"])
     return pa.array(users, pa.string()), pa.array(items, pa.string())
 
 
