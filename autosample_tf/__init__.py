@@ -11,6 +11,27 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers see; held to `_HOMES` by a test
+    from autosample_tf.autosample import AutoSample as AutoSample
+    from autosample_tf.catalog import load as load
+    from autosample_tf.commands.terminal import print_progress as print_progress
+    from autosample_tf.comparison.comparing import compare as compare
+    from autosample_tf.errors import InputError as InputError
+    from autosample_tf.interactions import Dataset as Dataset
+    from autosample_tf.interactions import Interactions as Interactions
+    from autosample_tf.models import MF as MF
+    from autosample_tf.models import NGCF as NGCF
+    from autosample_tf.models import LightGCN as LightGCN
+    from autosample_tf.models import NeuMF as NeuMF
+    from autosample_tf.models import TwoTower as TwoTower
+    from autosample_tf.recommendation.recommending import recommend as recommend
+    from autosample_tf.serving.exporting import export as export
+    from autosample_tf.settings import Settings as Settings
+    from autosample_tf.training import evaluate as evaluate
+    from autosample_tf.training import retrain as retrain
+    from autosample_tf.training import search as search
 
 __version__ = "0.1.0"
 

@@ -18,12 +18,13 @@ import tensorflow_recommenders as tfrs
 
 from autosample_tf import mixture
 from autosample_tf.errors import expected, unknown
+from autosample_tf.evaluation import check_sizes
 from autosample_tf.interactions import Interactions, Pairs
-from autosample_tf.losses import InBatchSoftmax, build_loss
+from autosample_tf.losses import InBatchSoftmax, Loss, build_loss
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import Featured, Prepared, State, is_dot_product, layer_width
 from autosample_tf.models.two_tower import recommender_of
-from autosample_tf.objectives import Told, build_objective
+from autosample_tf.objectives import Objective, Told, build_objective
 from autosample_tf.ops.membership import BatchRows, PairSet
 from autosample_tf.ops.randomness import Draws
 from autosample_tf.ops.replicas import global_rows, mean_over_batch
@@ -61,16 +62,16 @@ class AutoSample(tfrs.Model):
       candidates: makes a `TwoTower` of two Keras models; its options are to be had by making
         it oneself.
       samplers: specs or samplers, the candidates.
-      objective: what the logits learn from, one of `STEP_OBJECTIVES`; None: `validation`, with
-        `candidates` and nothing held out `uniform`.
+      objective: what the logits learn from, one of `STEP_OBJECTIVES` or an `Objective`; None:
+        `validation`, with `candidates` and nothing held out `uniform`.
       validation: held-out pairs, needed by `bilevel` and `validation`; under the others
         they only tell the share of false negatives.
       given: negatives that the data brings along, for the sampler `given`.
       weights: the mixture to begin with, by spec; None: equal weights.
-      loss: of positives against negatives, a spec of `losses`.
+      loss: of positives against negatives, a spec of `losses` or a `Loss`.
       mixing: `loss`, sum_k p_k l_k; or `instance`, the loss of sum_k p_k e_k.
       temperature: of the softmax over the logits; lower is nearer to choosing one. None:
-        the objective's, `settings.TEMPERATURES`.
+        the objective's, `settings.TEMPERATURES`, 1 of an objective of one's own.
       l2: lambda of the regularization, see `models.contract`.
       warmup_steps: under an objective that gathers evidence first (see
         `objectives.Objective`), steps during which the weights stay equal.
@@ -95,12 +96,12 @@ class AutoSample(tfrs.Model):
         train: Pairs | tf.keras.layers.Layer | None = None,
         *,
         candidates: tf.data.Dataset | None = None,
-        samplers: Iterable[str | Sampler] = STANDARD_SET,
-        objective: str | None = None,
+        samplers: str | Iterable[str | Sampler] = STANDARD_SET,
+        objective: str | Objective | None = None,
         validation: Interactions | None = None,
         given: Interactions | None = None,
         weights: Mapping[str, float] | None = None,
-        loss: str = "bpr",
+        loss: str | Loss = "bpr",
         mixing: str = "loss",
         temperature: float | None = None,
         l2: float = 0.0,
@@ -117,7 +118,10 @@ class AutoSample(tfrs.Model):
             is_bare = candidates is not None and validation is None
             objective = "uniform" if is_bare else "validation"
         model, train = recommender_of(model, train, candidates)
-        _check(mixing, temperature, l2)
+        for pairs in (train, validation, given):
+            if pairs is not None:
+                check_sizes(pairs, model)
+        _check(mixing, temperature, l2, health_every, users_per_pool)
         self.model, self.samplers = model, build_samplers(samplers)
         self._loss = build_loss(loss)
         check_together(self._loss, mixing, self.samplers, is_dot_product(model))
@@ -127,13 +131,21 @@ class AutoSample(tfrs.Model):
         self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
         self.objective, self.mixing = objective, mixing
-        self.temperature = TEMPERATURES[objective] if temperature is None else temperature
+        own_temperature = TEMPERATURES.get(objective, 1.0) if isinstance(objective, str) else 1.0
+        self.temperature = own_temperature if temperature is None else temperature
         self.l2, self.seed = l2, seed
         self._total_steps = total_steps
         self._positives = PairSet(train) if isinstance(train, Interactions) else None
         for sampler in self.samplers:
+            if sampler.is_built:
+                raise expected(
+                    "samplers that no other AutoSample has",
+                    received=f"{sampler.spec}, which holds the tables of one",
+                    remedy="Pass its spec, or make another.",
+                )
             dim = layer_width(model) if sampler.layer_by_layer else model.dim
             sampler.build(Feedback(train, given), dim)
+            sampler.is_built = True
         self.logits = tf.Variable(
             _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
         )
@@ -153,6 +165,17 @@ class AutoSample(tfrs.Model):
         )
         self.jit = False
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """There is none: what is trained on would be part of it.
+
+        Raises:
+          NotImplementedError: always, before Keras writes a file that it could not read.
+        """
+        raise NotImplementedError(
+            "Expected weights to be saved (save_weights, save_weights_only=True); received a "
+            "request for the whole AutoSample, which its data is part of."
+        )
 
     def compile(self, optimizer: Any, *, jit_compile: bool = False, **options: Any) -> None:
         """As Keras', but that XLA compiles a step's dense part, and the optimizer has its slots.
@@ -615,7 +638,12 @@ def _optimizer(
     return tf.keras.optimizers.get(given) if isinstance(given, str) else given
 
 
-def _check(mixing: str, temperature: float | None, l2: float) -> None:
+def _check(
+    mixing: str, temperature: float | None, l2: float, health_every: int, users_per_pool: int
+) -> None:
+    for name, count in (("health_every", health_every), ("users_per_pool", users_per_pool)):
+        if count < 1:
+            raise expected(f"a {name} of at least 1", received=count, remedy="Raise it.")
     if mixing not in MIXINGS:
         raise unknown("mixing", mixing, MIXINGS)
     if temperature is not None and not temperature > 0:

@@ -96,7 +96,7 @@ class TimeSamplers(tf.keras.callbacks.Callback):
 
 
 class EvaluateEpoch(tf.keras.callbacks.Callback):
-    """Puts the epoch's number, its seconds and the held-out metrics into the logs.
+    """Puts the epoch's seconds and the held-out metrics into the logs.
 
     Args:
       evaluator: None where nothing is held out.
@@ -115,7 +115,6 @@ class EvaluateEpoch(tf.keras.callbacks.Callback):
         asked = self._evaluator and epoch + 1 >= self._evaluate_from
         metrics = self._evaluator.mean() if asked else {}
         logs.update(
-            epoch=epoch + 1,
             seconds=trained - self._began,
             evaluation_seconds=time.perf_counter() - trained,
             **metrics,
@@ -185,7 +184,8 @@ class KeepBest(tf.keras.callbacks.Callback):
 
     Args:
       monitor: the metric that is to rise.
-      patience: epochs in a row without a new best.
+      patience: epochs in a row without a better one than those before: what training started
+        from may be better than all of them.
       path: what the parameters are written to, as `tf.train.Checkpoint` does.
       decays: of the learning rate.
       with_optimizer: its state too, which decays need, for training that goes on from there.
@@ -212,6 +212,7 @@ class KeepBest(tf.keras.callbacks.Callback):
         self.best_epoch = 0
         self.epochs_by_rate = [0]
         self._began = 0  # the epoch after which the rate became what it is
+        self._highest = -math.inf  # of the epochs, the start not among them
         self._worse = 0
 
     def start_from(
@@ -248,19 +249,20 @@ class KeepBest(tf.keras.callbacks.Callback):
         write_parameters(model, self._path, optimizer if self._with_optimizer else None)
 
     def _is_best(self, epoch: int, value: float) -> bool:
-        if value > self.best:
-            self.best, self.best_epoch, self._worse = value, epoch, 0
-            self.epochs_by_rate[-1] = epoch - self._began
-            return True
-        self._worse += 1
-        return False
+        self._worse = 0 if value > self._highest else self._worse + 1
+        self._highest = max(value, self._highest)
+        if value <= self.best:
+            return False
+        self.best, self.best_epoch = value, epoch
+        self.epochs_by_rate[-1] = epoch - self._began
+        return True
 
     def _decays_after(self, epoch: int) -> bool:
         """Whether the rate decays now, which begins another wait for a better epoch."""
         if self._worse < self._patience or len(self.epochs_by_rate) > self._decays:
             return False
         self.epochs_by_rate.append(0)
-        self._began, self._worse = epoch, 0
+        self._began, self._worse, self._highest = epoch, 0, self.best
         return True
 
     def _has_stopped(self) -> bool:
@@ -273,8 +275,8 @@ def rates(first: float, epochs_by_rate: Sequence[int]) -> list[float]:
 
 
 class Record(tf.keras.callbacks.Callback):
-    """Writes the epoch's logs to the history, who was dropped in one column, and, as scalars, for
-    TensorBoard.
+    """Writes the epoch's number and logs to the history, who was dropped in one column, and, as
+    scalars, for TensorBoard.
 
     Args:
       history: the stage's table.
@@ -289,14 +291,14 @@ class Record(tf.keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(self._log_dir))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        row = {name: value for name, value in logs.items() if not name.startswith(DROPPED)}
+        kept = {name: value for name, value in logs.items() if not name.startswith(DROPPED)}
+        row = {"epoch": epoch + 1, **kept}
         if dropped := dropped_of(logs):
             row["dropped"] = ";".join(f"{spec}={weight:.6f}" for spec, weight in dropped.items())
         self._history.append(row)
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():
-                if name != "epoch":
-                    tf.summary.scalar(name, value)
+                tf.summary.scalar(name, value)
         self._writer.flush()
 
     def on_train_end(self, logs: Row | None = None) -> None:

@@ -7,6 +7,7 @@ whatever else a path names, too.
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from autosample_tf.reading.memory_format import is_in_memory
 from autosample_tf.reading.table_options import TableOptions, refuse_options
 from autosample_tf.synthetic import synthetic
 
+log = logging.getLogger(__name__)
 KNOWN = (*PUBLISHED, *movielens.NAMES, "synthetic")
 TABLES = ("ml-100k", *movielens.NAMES)  # of ratings, split here; the others are split already
 
@@ -102,6 +104,8 @@ def load(
             remedy="Give one of them.",
         )
     if isinstance(dataset, str) and dataset in KNOWN:
+        if warns and os.path.isdir(dataset):
+            log.warning("%s is the known dataset, not the folder: that is ./%s", dataset, dataset)
         return _load_known(dataset, data_dir, options, seed, warns)
     if not os.path.exists(dataset) and _may_be_a_name(os.fspath(dataset)):
         raise InputError(

@@ -177,7 +177,7 @@ def retrain(
               help="Each another split, model and order; instead of --seed.")  # fmt: skip
 @click.option("--against", multiple=True, metavar="SAMPLER",
               help="What AutoSample is held against, instead of every candidate and their mixture: "
-                   "a sampler, or 'uniform mixture'. Repeatable.")  # fmt: skip
+                   "a sampler, and 'uniform mixture' beside one. Repeatable.")  # fmt: skip
 @click.option("--run-dir", type=click.Path(path_type=Path), help="The folder: runs/…")
 @click.option("--resume", is_flag=True, help="Go on in --run-dir, if wanted with more --seeds.")
 @device_option
@@ -465,8 +465,9 @@ def _name_of(source: Source) -> str:
 
 
 def _default_run_dir(dataset: str, model: str) -> Path:
-    now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-    return Path("runs") / f"{dataset}-{model}-{now}"
+    now = datetime.now(timezone.utc)  # with milliseconds: of several begun at once each has its own
+    time = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}Z"
+    return Path("runs") / f"{dataset}-{model}-{time}"
 
 
 if __name__ == "__main__":

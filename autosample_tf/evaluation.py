@@ -57,6 +57,17 @@ def check_cutoffs(cutoffs: Sequence[int], num_items: int) -> None:
             )
 
 
+def check_sizes(pairs: Pairs, model: Recommender | Representations) -> None:
+    """Refuses pairs of other users or items than a model's with an `InputError`."""
+    sizes, own = (pairs.num_users, pairs.num_items), (model.num_users, model.num_items)
+    if sizes != own:
+        raise expected(
+            f"pairs of the model's {own[0]:,} users and {own[1]:,} items",
+            received=f"pairs of {sizes[0]:,} users and {sizes[1]:,} items",
+            remedy="Make them with the model's num_users and num_items.",
+        )
+
+
 class Ranker:
     """Ranks the catalogue for users as the model's parameters stand; reusable, so traced once.
 
@@ -292,6 +303,9 @@ class Evaluator:
       seen: the pairs left out of the rankings.
       cutoffs: the ks of `metric@k`.
       learned: the pairs that the model learned from; None: those of `seen`.
+
+    Raises:
+      InputError: for a cutoff out of range, or pairs of other users and items than the model's.
     """
 
     def __init__(
@@ -303,6 +317,8 @@ class Evaluator:
         learned: Pairs | None = None,
     ):
         check_cutoffs(cutoffs, model.num_items)
+        for pairs in (held_out, seen, *([] if learned is None else [learned])):
+            check_sizes(pairs, model)
         self._model, self._seen = model, seen
         self._learned = seen if learned is None else learned
         self._ranker: Ranker | None = None  # of the part that was ranked first
@@ -317,7 +333,7 @@ class Evaluator:
         for held_out, seen, learned in self._held_out.parts(self._seen, self._learned):
             users = np.flatnonzero(held_out.degrees)
             items = self._ranker_of(seen, learned).rank(users).items
-            hits = held_out.contains(users[:, None], items) & (items >= 0)
+            hits = held_out.contains(users[:, None], items)
             places = np.searchsorted(self.users, users)
             for k in self._cutoffs:
                 for name, values in metrics_of_hits(hits, held_out.degrees[users], k).items():

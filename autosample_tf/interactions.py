@@ -198,13 +198,14 @@ class Interactions(Pairs):
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def contains(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether each (user, item) is a pair here; broadcasts, bool."""
+        """Whether each (user, item) is a pair here; broadcasts, bool. Items may be any number."""
+        items = np.asarray(items)
         queries = np.asarray(users, np.int64) * self.num_items + items
         if not self.num_pairs:
             return np.zeros(queries.shape, bool)
         keys = self.keys
         places = np.minimum(np.searchsorted(keys, queries), self.num_pairs - 1)
-        return keys[places] == queries
+        return (keys[places] == queries) & (items >= 0) & (items < self.num_items)
 
     def select(self, mask: np.ndarray) -> Interactions:
         """The pairs where `mask` [num_pairs] holds, over the same users and items."""
@@ -260,6 +261,26 @@ class Dataset:
             raise InputError(
                 f"Expected held-out test pairs in dataset {self.name!r}; received none that "
                 "train does not have. Without them nothing can be measured: add a test file."
+            )
+        if self.valid is not None and not self.valid.num_pairs:
+            raise expected(
+                f"validation pairs in dataset {self.name!r}, or None to carve them from train",
+                received="none",
+                remedy="Leave valid out.",
+            )
+        sizes = (self.num_users, self.num_items)
+        for name, one in (("test", self.test), ("valid", self.valid), ("given", self.given)):
+            if one is not None and (one.num_users, one.num_items) != sizes:
+                raise expected(
+                    f"{name} pairs of train's {sizes[0]:,} users and {sizes[1]:,} items",
+                    received=f"{one.num_users:,} users and {one.num_items:,} items",
+                    remedy="Make all splits over the same users and items.",
+                )
+        if (ids := (len(self.user_ids), len(self.item_ids))) != sizes:
+            raise expected(
+                f"an id of each of {sizes[0]:,} users and {sizes[1]:,} items",
+                received=f"{ids[0]:,} and {ids[1]:,} ids",
+                remedy="Give one of each, in their order.",
             )
 
     def __repr__(self) -> str:
@@ -332,8 +353,16 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def _as_integers(indices: np.ndarray) -> np.ndarray:
-    """An array of integers, as wide as they came."""
+    """An array of integers, as wide as they came.
+
+    Raises:
+      InputError: for numbers between whole ones, which would be cut off.
+    """
     indices = np.asarray(indices)
+    if indices.dtype.kind == "f" and (indices != np.trunc(indices)).any():
+        raise expected(
+            "whole numbers as users and items", received=indices.dtype, remedy="Number them."
+        )
     return indices if indices.dtype.kind == "i" else indices.astype(np.int64)
 
 

@@ -93,8 +93,8 @@ class Bilevel(Objective):
 
     The one-step-unrolled form of bilevel optimization (DARTS, Liu, Simonyan & Yang, ICLR
     2019): d/dlogits V(u - sum_k p_k g_k) is -sum_k dp_k/dlogits <grad V, g_k>, at a unit
-    step and at the users' representations, with V the samplers' own loss of held-out
-    positives against uniform items. Through the softmax the gradient of what once has no
+    step and at the representations of users and items, with V the samplers' own loss of
+    held-out positives against uniform items. Through the softmax the gradient of what once has no
     weight is 0: what saturates stays.
     """
 
@@ -131,12 +131,12 @@ class Validation(Objective):
 
 
 def build_objective(
-    name: str, model: Recommender, held_out: Interactions | None, loss: Loss
+    name: str | Objective, model: Recommender, held_out: Interactions | None, loss: Loss
 ) -> Objective:
-    """The objective of that name.
+    """The objective of that name; one that is made already is itself.
 
     Args:
-      name: one of `settings.STEP_OBJECTIVES`.
+      name: one of `settings.STEP_OBJECTIVES`, or an objective.
       model: what is trained.
       held_out: the pairs that `bilevel` and `validation` help.
       loss: the samplers'.
@@ -144,6 +144,8 @@ def build_objective(
     Raises:
       InputError: for an unknown name, or without held-out pairs where they are needed.
     """
+    if isinstance(name, Objective):
+        return name
     if name not in STEP_OBJECTIVES:
         raise unknown("objective", name, STEP_OBJECTIVES)
     plain = {"joint": Joint, "uniform": Uniform}

@@ -81,7 +81,7 @@ def padded_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Datase
     """Batches of feature dictionaries of static shape, for a model of features.
 
     The last one is filled up with its own first rows, whose `EXAMPLE_WEIGHT` is 0; the others'
-    is as `training_batches` has it.
+    is as `training_batches` has it, times what the examples have under that name already.
 
     Args:
       examples: finite, an example an element.
@@ -92,8 +92,10 @@ def padded_batches(examples: tf.data.Dataset, batch_size: int) -> tf.data.Datase
         rows = tf.shape(next(iter(features.values())))[0]
         places = tf.range(batch_size)
         padded = {name: tf.gather(values, places % rows) for name, values in features.items()}
-        weight = tf.cast(places < rows, tf.float32)
-        return padded | {EXAMPLE_WEIGHT: weight * tf.cast(batch_size / rows, tf.float32)}
+        weight = tf.cast(places < rows, tf.float32) * tf.cast(batch_size / rows, tf.float32)
+        if EXAMPLE_WEIGHT in padded:
+            weight *= tf.cast(padded[EXAMPLE_WEIGHT], tf.float32)
+        return padded | {EXAMPLE_WEIGHT: weight}
 
     return examples.batch(batch_size).map(pad).prefetch(tf.data.AUTOTUNE)
 

@@ -75,6 +75,22 @@ class Run:
     def config(self) -> dict[str, Any]:
         return self.read_json("config.json")
 
+    def resuming(self) -> str:
+        """The command that goes on with the run."""
+        config = self.config()
+        searched = config.get("searched")  # relative to the folder
+        origin = f" --run {os.path.normpath(self.path / searched)}" if searched else ""
+        return f"autosample-tf {config['command']} --resume{origin} --run-dir {self.path}"
+
+    def check_is_one(self) -> None:
+        """Refuses, with an `InputError`, a comparison's folder, which has several."""
+        if (runs := self.path / "runs").is_dir():
+            raise expected(
+                f"a run in {self.path}",
+                received="a comparison of several",
+                remedy=f"Pass the folder of one of them, in {runs}.",
+            )
+
     def metrics(self) -> dict[str, Any]:
         """The result.
 
@@ -82,16 +98,11 @@ class Run:
           InputError: if the run did not get that far.
         """
         if not (self.path / "metrics.json").is_file():
-            if (runs := self.path / "runs").is_dir():
-                raise expected(
-                    f"a run in {self.path}",
-                    received="a comparison of several",
-                    remedy=f"Pass the folder of one of them, in {runs}.",
-                )
+            self.check_is_one()
             raise expected(
                 f"a finished run in {self.path}",
                 received="one without metrics.json",
-                remedy="Finish it with `autosample-tf search --resume --run-dir …`.",
+                remedy=f"Finish it: {self.resuming()}",
             )
         return self.read_json("metrics.json")
 

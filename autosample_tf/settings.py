@@ -7,6 +7,7 @@ imports anything heavy.
 from __future__ import annotations
 
 import dataclasses
+import numbers
 from typing import Any
 
 from autosample_tf.errors import expected, unknown
@@ -84,8 +85,11 @@ class Settings:
       time_samplers: tell what each sampler costs, which takes some seconds whenever the set
         of active samplers has changed; None: on all but small data, whose steps are over sooner.
       init: where retraining starts: the parameters of the `search`'s best epoch, those of
-        `rewind_epoch`, or from `scratch`. With parameters comes the optimizer's state, unless
-        `optimizer` is another than the search's.
+        `rewind_epoch`, or from `scratch`.
+      shrink: what retraining multiplies those parameters by, in (0, 1], before it adds some noise
+        and begins with an optimizer anew: less keeps less of what the search learned under other
+        weights, which takes epochs to make good and ends higher. 1: they stay, and the optimizer's
+        state goes on, unless `optimizer` is another than the search's.
       rewind_epoch: the search epoch whose parameters are kept for `rewind`; None: the
         last of the warm-up.
       trial_epochs: for which retraining tries the equal mixture of all candidates, and each
@@ -136,6 +140,7 @@ class Settings:
     users_per_pool: int = 32
     time_samplers: bool | None = None
     init: str = "search"
+    shrink: float = 0.2
     rewind_epoch: int | None = None
     trial_epochs: int | None = None
     refit: bool = False
@@ -155,9 +160,14 @@ class Settings:
     jit: bool = False
 
     def __post_init__(self) -> None:
-        for name, one in (("samplers", str), ("top_k", int)):
+        for field in dataclasses.fields(self):
+            kind = field.type.partition(" ")[0]
+            if (value := getattr(self, field.name)) is not None and kind in _KINDS:
+                object.__setattr__(self, field.name, _plain(field.name, value, kind))
+        for name, one in (("samplers", "str"), ("top_k", "int")):
             given = getattr(self, name)
-            several = (given,) if isinstance(given, one) else tuple(given)
+            is_one = isinstance(given, str) or not hasattr(given, "__iter__")
+            several = tuple(_plain(name, value, one) for value in ((given,) if is_one else given))
             object.__setattr__(self, name, several)  # frozen, but not yet handed out
         for kind, value, known in (
             ("model", self.model, MODEL_NAMES),
@@ -184,6 +194,7 @@ class Settings:
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):
             _check(name, getattr(self, name), "above 0", lambda x: x > 0)
+        _check("shrink", self.shrink, "in (0, 1]", lambda x: 0 < x <= 1)
         for name in ("node_dropout", "message_dropout"):
             _check(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)
         _check("drop_threshold", self.drop_threshold, "in [0, 1)", lambda x: 0 <= x < 1)
@@ -219,6 +230,8 @@ class Settings:
             chosen["temperature"] = temperatures[self.objective]
         if self.batch_size is None:
             chosen["batch_size"] = default_batch_size(num_pairs)
+        elif self.batch_size > num_pairs:  # rows beyond the last pair would be padding
+            chosen["batch_size"] = max(1, num_pairs)
         if self.trial_epochs is None:
             chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _SMALL_DATA else 0
         if self.time_samplers is None:
@@ -257,6 +270,26 @@ class Settings:
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         return cls(**chosen)
+
+
+# By the name of a setting's type, what its values may be, what they become, and how to say it.
+_KINDS: dict[str, tuple[Any, type, str]] = {
+    "int": (numbers.Integral, int, "a whole number"),
+    "float": (numbers.Real, float, "a number"),
+    "bool": (bool, bool, "True or False"),
+    "str": (str, str, "text"),
+}
+
+
+def _plain(name: str, value: Any, kind: str) -> Any:
+    """A setting's value as Python and JSON have it, of whatever number type it is."""
+    accepted, own, told = _KINDS[kind]
+    if hasattr(value, "item"):  # NumPy's scalars
+        value = value.item()
+    if not isinstance(value, accepted) or (isinstance(value, bool) and own is not bool):
+        flag = "--" + {"samplers": "sampler"}.get(name, name).replace("_", "-")
+        raise expected(f"{told} as {flag}", received=repr(value), remedy="Change it.")
+    return own(value)
 
 
 def default_batch_size(num_pairs: int) -> int:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import KNOWN, load
 from autosample_tf.errors import InputError, expected
@@ -64,7 +66,7 @@ class Source(TableOptions):
 
 
 def search(
-    source: str | Source | Dataset,
+    source: str | Path | Source | Dataset,
     settings: Settings | None = None,
     *,
     run_dir: str | Path,
@@ -108,7 +110,7 @@ def retrain(
     *,
     run_dir: str | Path,
     changes: Mapping[str, Any] | None = None,
-    source: str | Source | Dataset | None = None,
+    source: str | Path | Source | Dataset | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
@@ -150,8 +152,8 @@ def evaluate(
     run_dir: str | Path,
     *,
     split: str = "test",
-    top_k: Sequence[int] | None = None,
-    source: str | Source | Dataset | None = None,
+    top_k: int | Sequence[int] | None = None,
+    source: str | Path | Source | Dataset | None = None,
 ) -> dict[str, float]:
     """The metrics of a run's model on `valid` or `test`, recomputed.
 
@@ -166,7 +168,7 @@ def evaluate(
     """
     _, settings, data, model = _opened(run_dir, source)
     pairs, seen = held_out(data, settings, split)
-    cutoffs = settings.top_k if top_k is None else tuple(top_k)
+    cutoffs = settings.top_k if top_k is None else tuple(np.atleast_1d(top_k).tolist())
     check_cutoffs(cutoffs, data.num_items)
     return Evaluator(model, pairs, seen, cutoffs, learned_from(data, settings)).mean()
 
@@ -177,7 +179,7 @@ class TrainedRun:
 
     Attributes:
       run: its folder.
-      settings: its settings, resolved.
+      settings: its settings, resolved; `refit` is whether that happened.
       data: its dataset, with the validation split if it chose on one.
       model: the model with the final parameters.
       learned: the pairs that it was trained on.
@@ -197,7 +199,7 @@ def load_run(
     run_dir: str | Path,
     *,
     leave_out_test: bool = False,
-    source: str | Source | Dataset | None = None,
+    source: str | Path | Source | Dataset | None = None,
 ) -> TrainedRun:
     """Reads a finished run: settings, data and the model's final parameters.
 
@@ -216,12 +218,12 @@ def load_run(
 
 
 def _opened(
-    run_dir: str | Path, source: str | Source | Dataset | None
+    run_dir: str | Path, source: str | Path | Source | Dataset | None
 ) -> tuple[Run, Settings, Dataset, Recommender]:
     """A finished run, its settings, its data, and the model with the final parameters."""
     run = Run.existing(run_dir)
-    run.metrics()
-    settings = _stored_settings(run)
+    refitted = run.metrics()["retrain"]["refit"]  # where no epoch was better there was none
+    settings = dataclasses.replace(_stored_settings(run), refit=refitted)
     split_seed = run.config()["split_seed"]
     data = load_data(source or _source_of(run), settings, split_seed, warns=False)
     _check_same_data(run, data)
@@ -255,12 +257,24 @@ def held_out(data: Dataset, settings: Settings, split: str) -> tuple[Pairs, Pair
     return chosen_on(data, settings), data.train
 
 
-def _as_source(source: str | Source | Dataset) -> Source | Dataset:
-    return Source(source) if isinstance(source, str) else source
+def _as_source(source: str | Path | Source | Dataset) -> Source | Dataset:
+    if isinstance(source, str | os.PathLike):
+        return Source(os.fspath(source))
+    if not isinstance(source, Source | Dataset):
+        raise expected(
+            "a dataset's name, its path, a Source or a Dataset",
+            received=type(source).__name__,
+            remedy="Make a Dataset of it: autosample_tf.load(…).",
+        )
+    return source
 
 
 def load_data(
-    source: str | Source | Dataset, settings: Settings, split_seed: int, *, warns: bool = True
+    source: str | Path | Source | Dataset,
+    settings: Settings,
+    split_seed: int,
+    *,
+    warns: bool = True,
 ) -> Dataset:
     """The dataset with the validation split that the settings choose on; `warns` as of `load`."""
     source = _as_source(source)
@@ -272,7 +286,7 @@ def load_data(
 
 def described(
     command: str,
-    source: str | Source | Dataset,
+    source: str | Path | Source | Dataset,
     data: Dataset,
     settings: Settings,
     split_seed: int,
@@ -348,9 +362,9 @@ def _check_same_data(run: Run, data: Dataset) -> None:
         )
 
 
-_CHANGEABLE = ("init", "rewind_epoch", "trial_epochs", "refit", "retrain_epochs", "patience",
-               "rate_decays", "batch_size", "learning_rate", "l2", "optimizer", "top_k", "seed",
-               "precision", "jit")  # fmt: skip
+_CHANGEABLE = ("init", "shrink", "rewind_epoch", "trial_epochs", "refit", "retrain_epochs",
+               "patience", "rate_decays", "batch_size", "learning_rate", "l2", "optimizer", "top_k",
+               "seed", "precision", "jit")  # fmt: skip
 
 
 def _changed_settings(origin: Run, changes: Mapping[str, Any]) -> Settings:

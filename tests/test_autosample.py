@@ -367,3 +367,30 @@ def test_compute_loss_is_the_loss_of_the_step() -> None:
     autosample, batch = build("mf", small_specs()), masked_and_padded_batch()
     loss = autosample.compute_loss(batch).numpy()
     assert take_step(autosample, batch, sgd())["loss"] == pytest.approx(loss, abs=1e-6)
+
+
+def test_a_batch_of_one_gives_a_sampler_of_its_other_positives_nothing() -> None:
+    """No sum over its negatives is one of none, whose derivative would not be a number."""
+    autosample = build(
+        "mf", ["rns", "in-batch:n=3"], loss="sampled-softmax", objective="validation",
+        validation=toy_held_out(),
+    )  # fmt: skip
+    take_step(autosample, make_batch([0], [int(toy_train().row(0)[0])]), sgd())
+    assert np.isfinite(autosample.logits.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "optimizer", [tf.keras.optimizers.legacy.Adam, lambda: tf.keras.optimizers.legacy.SGD(0.1)]
+)
+def test_an_optimizer_whose_slots_come_late_is_refused(optimizer: Any) -> None:
+    with pytest.raises(InputError, match="optimizer of Keras 2 .* received .*legacy"):
+        build("mf", ["rns"]).compile(optimizer())
+
+
+def test_optimizers_may_be_named() -> None:
+    autosample = AutoSample(
+        toy_model("mf"), toy_train(), samplers=["rns", "pns"], objective="joint",
+        logits_optimizer="sgd", sampler_optimizer="adam",
+    )  # fmt: skip
+    autosample.compile("adagrad")
+    assert autosample.logits_optimizer.name == "SGD"

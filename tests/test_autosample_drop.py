@@ -12,8 +12,9 @@ from test_autosample_logits import Spy
 from worlds import toy_held_out, toy_model, toy_train
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import DropSamplers
+from autosample_tf.callbacks import DropSamplers, EvaluateEpoch, ReportHealth
 from autosample_tf.errors import InputError
+from autosample_tf.evaluation import Evaluator
 from autosample_tf.pipeline import training_batches
 from autosample_tf.samplers.contract import Context, Negatives
 from autosample_tf.samplers.uniform import RNS
@@ -34,7 +35,7 @@ class Counting(RNS):
         return super().sample(context)
 
 
-def build(*samplers: Any, objective: str = "validation") -> AutoSample:
+def build(*samplers: Any, objective: str = "validation", **settings: Any) -> AutoSample:
     autosample = AutoSample(
         toy_model("mf"),
         toy_train(),
@@ -43,6 +44,7 @@ def build(*samplers: Any, objective: str = "validation") -> AutoSample:
         validation=toy_held_out(),
         temperature=1.0,
         logits_optimizer=tf.keras.optimizers.Adam(0.1, jit_compile=False),
+        **settings,
     )
     autosample.compile(tf.keras.optimizers.SGD(0.1, jit_compile=False))
     return autosample
@@ -236,3 +238,46 @@ def test_keras_own_callbacks_take_the_logs_of_an_epoch_that_drops(
     assert list(autosample.survivors) == ["rns"]
     assert history["dropped/pns:alpha=0.75"] == [pytest.approx(0.1)]
     assert "dropped/pns:alpha=0.75: 0.1000" in capsys.readouterr().out
+
+
+def test_keras_own_callbacks_take_the_logs_of_an_epoch_that_is_evaluated(tmp_path: Path) -> None:
+    """A checkpoint's name and a table's column are the epoch's; validation leaves its health."""
+    autosample = build("rns", "pns", objective="uniform", health_every=1)
+    evaluator = Evaluator(autosample.model, toy_held_out(), toy_train(), [3])
+    batches = training_batches(toy_train(), 4, seed=0)
+    kept = tf.keras.callbacks.ModelCheckpoint(
+        str(tmp_path / "{epoch}.h5"), monitor="ndcg@3", mode="max", save_weights_only=True
+    )
+    table = tf.keras.callbacks.CSVLogger(str(tmp_path / "table.csv"))
+    history = autosample.fit(
+        batches, steps_per_epoch=3, epochs=2, verbose=0, validation_data=batches,
+        validation_steps=1,
+        callbacks=[ReportHealth(), EvaluateEpoch(evaluator), kept, table],
+    ).history  # fmt: skip
+    assert {path.name for path in tmp_path.glob("*.h5")} == {"1.h5", "2.h5"}
+    head = (tmp_path / "table.csv").read_text().splitlines()[0].split(",")
+    assert head.count("epoch") == 1
+    assert len(history["masked/rns"]) == len(history["val_loss"]) == 2
+
+
+@pytest.mark.parametrize("way", ["load_weights", "set_weights", "fit"])
+def test_restored_weights_bring_the_samplers_that_were_active(way: str, tmp_path: Path) -> None:
+    dropped, restored = (build("rns", "pns", objective="uniform") for _ in range(2))
+    fit(dropped)
+    dropped.drop(["rns"])
+    fit(restored)
+    if way == "load_weights":
+        dropped.save_weights(str(tmp_path / "weights.h5"))
+        restored.load_weights(str(tmp_path / "weights.h5"))
+    elif way == "set_weights":
+        restored.set_weights(dropped.get_weights())
+    else:
+        path = tf.train.Checkpoint(dropped).write(str(tmp_path / "checkpoint"))
+
+        class Restore(tf.keras.callbacks.Callback):
+            def on_train_begin(self, logs: Any = None) -> None:
+                tf.train.Checkpoint(self.model).read(path)
+
+        fit(restored, callbacks=[Restore()])
+    assert restored.survivors == dropped.survivors == ["pns:alpha=0.75"]
+    assert restored.weights_by_spec() == {"pns:alpha=0.75": pytest.approx(1.0)}

@@ -217,3 +217,14 @@ def test_the_real_dataset_by_name(data_root, name):
     if name not in TABLES:
         pairs = {f"{split}.txt": own.num_pairs for split, own in dataset.splits.items()}
         assert pairs == {file: own.pairs for file, own in known.files.items()}
+
+
+def test_a_folder_that_is_called_as_a_known_dataset_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load("synthetic").name == "synthetic"
+    assert not caplog.text
+    (tmp_path / "synthetic").mkdir()
+    load("synthetic")
+    assert "the known dataset, not the folder: that is ./synthetic" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from commands import Command
 
 from autosample_tf import training
+from autosample_tf.reading.cache import VARIABLE
 from autosample_tf.runs import Run
 from autosample_tf.settings import MODEL_NAMES, Settings
 
@@ -105,6 +107,19 @@ def test_one_sampler_needs_no_list(
 @pytest.mark.parametrize("given", ["10,20", "10, 20"])
 def test_several_cutoffs(given: str, settings_of: Callable[..., Settings]) -> None:
     assert settings_of("--top-k", given).top_k == (10, 20)
+
+
+def test_a_config_file_may_name_the_home_folder_and_the_cache(
+    config: Callable[[str], Path], small_data: Path, tmp_path: Path, command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("HOME", str(small_data.parent))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    few = "search-epochs: 1\nretrain-epochs: 0\ndim: 2\nsampler: rns\n"
+    path = config(f"dataset: ~/{small_data.name}\ncache: off\n{few}")
+    code, _, err = command("search", "--config", path, "--run-dir", tmp_path / "run")
+    assert code == 0, err
+    assert os.environ[VARIABLE] == "off"
 
 
 @pytest.mark.parametrize("key", ["samplerz", "config", "as_json", "debug", "7"])

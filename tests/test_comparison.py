@@ -327,7 +327,7 @@ def test_of_a_single_user_no_figure_has_an_error(data: str) -> None:
         ({}, {"seeds": ()}, "different seeds"),
         ({}, {"seeds": (-1,)}, "different seeds"),
         ({}, {"against": ()}, "at least one sampler"),
-        ({}, {"against": (UNIFORM,)}, "at least one sampler"),
+        ({}, {"against": (UNIFORM,)}, "hold AutoSample against; received 'uniform mixture' alone"),
         ({}, {"against": ("rns", "rns")}, "different samplers"),
         ({}, {"against": ("nobody",)}, "nobody"),
     ],

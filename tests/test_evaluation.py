@@ -486,3 +486,13 @@ def test_an_evaluator_refuses_any_cutoff_outside_the_catalogue(cutoffs: list[int
     seen, held_out = interactions([(0, 1)], 2, 5), interactions([(0, 2)], 2, 5)
     with pytest.raises(InputError, match="between 1 and the 5 items"):
         Evaluator(integer_model(2, 5, seed=0), held_out, seen, cutoffs)
+
+
+@pytest.mark.parametrize("which", ["held_out", "seen", "learned"])
+def test_pairs_of_another_catalogue_are_refused(which: str) -> None:
+    def pairs(num_items: int) -> Interactions:
+        return Interactions.from_pairs([0], [1], num_users=3, num_items=num_items)
+
+    given = {"held_out": pairs(5), "seen": pairs(5), "learned": pairs(5), which: pairs(4)}
+    with pytest.raises(InputError, match="3 users and 5 items; received pairs of 3 users and 4"):
+        Evaluator(MF(3, 5, dim=2), cutoffs=[1], **given)

@@ -63,12 +63,28 @@ def test_degrees_and_popularity_count_users_and_items_without_pairs_too():
     assert built.popularity[5] == 0
 
 
+def of_another_size():
+    return Interactions.from_pairs([0], [1], num_users=2, num_items=2)
+
+
+def test_indices_between_whole_numbers_are_refused():
+    with pytest.raises(InputError, match="whole numbers as users and items; received float64"):
+        Interactions.from_pairs([0.0, 1.5], [0, 1], num_users=2, num_items=2)
+    assert Interactions.from_pairs([0.0], [1.0], num_users=2, num_items=2).contains(0, 1)
+
+
 def test_contains_agrees_with_a_set_for_every_pair_there_can_be():
     pairs = set(some_pairs(3))
     users, items = np.arange(NUM_USERS)[:, None], np.arange(NUM_ITEMS)
     found = build(list(pairs)).contains(users, items)
     assert found.shape == (NUM_USERS, NUM_ITEMS)
     assert {(u, i) for u, i in np.argwhere(found).tolist()} == pairs
+
+
+def test_contains_no_item_beyond_the_catalogue():
+    whole = build([(u, i) for u in range(NUM_USERS) for i in range(NUM_ITEMS)])
+    beyond = np.array([-NUM_ITEMS, -1, NUM_ITEMS, 2 * NUM_ITEMS])
+    assert not whole.contains(np.ones(4, int), beyond).any()
 
 
 def test_contains_nothing_when_there_are_no_pairs():
@@ -238,3 +254,25 @@ def test_data_is_shown_by_its_counts() -> None:
     assert repr(pairs) == "<Interactions: 2 users, 1,000 items, 3 pairs>"
     data = Dataset("mine", pairs, pairs, np.array(["a", "b"]), np.arange(1_000).astype(str))
     assert repr(data) == "<Dataset 'mine': 2 users, 1,000 items, 3 train, 3 test>"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"valid": build([])}, "or None to carve them from train; received none"),
+        ({"test": of_another_size()}, "test pairs of train's .* received 2 users and 2 items"),
+        ({"given": of_another_size()}, "given pairs of train's"),
+        ({"user_ids": np.array(["one"])}, "an id of each of .* received 1 and"),
+    ],
+)
+def test_a_dataset_whose_parts_do_not_fit_is_refused(changes, told):
+    whole = {
+        "name": "toy",
+        "train": build([(0, 0)]),
+        "test": build([(0, 1)]),
+        "user_ids": np.arange(NUM_USERS).astype(str),
+        "item_ids": np.arange(NUM_ITEMS).astype(str),
+    }
+    Dataset(**whole)
+    with pytest.raises(InputError, match=told):
+        Dataset(**{**whole, **changes})

@@ -162,3 +162,22 @@ def test_what_cannot_be_read_is_refused(make: Callable[[], Any], message: str) -
 def test_a_sparse_matrix_has_no_columns_to_name() -> None:
     with pytest.raises(InputError, match="the csr_matrix given, which has no columns; received"):
         autosample_tf.load(sparse.csr_matrix(np.ones((4, 6))), user_column="user")
+
+
+def test_a_pair_that_is_stored_more_often_than_its_type_counts_is_there() -> None:
+    """256 times 1 are 0 in 8 bits."""
+    dense = np.ones((2, 4), np.uint8)
+    users, items = np.nonzero(dense)
+    stored = np.r_[np.ones(8, np.uint8), np.ones(255, np.uint8)]
+    often = np.zeros(255, int)
+    matrix = sparse.coo_matrix((stored, (np.r_[users, often], np.r_[items, often])), shape=(2, 4))
+    assert (
+        autosample_tf.load(matrix).seen.num_pairs + autosample_tf.load(matrix).test.num_pairs == 8
+    )
+
+
+@pytest.mark.parametrize("kind", [sparse.dok_matrix, sparse.dok_array])
+def test_a_dictionary_of_keys_is_a_sparse_matrix(kind: Any) -> None:
+    dense = np.tri(4, 6, 3)
+    of_keys, of_rows = (autosample_tf.load(made(dense)) for made in (kind, sparse.csr_matrix))
+    assert of_keys.checksum() == of_rows.checksum()

@@ -172,3 +172,17 @@ def test_replicas_share_the_shared_numbers(split: list[list[int]]) -> None:
     for rows in split:
         replica = Draws(11, tf.gather(whole.positions, rows), BATCH)
         np.testing.assert_array_equal(shared_integers(replica), shared_integers(whole))
+
+
+def test_integers_below_a_large_bound_are_equally_often_in_each_part_of_it() -> None:
+    """Of 32 bits alone the first third of these would come half as often again as another."""
+    below = 3 * 2**29
+    drawn = draws(batch=1 << 16).integers("large", 8, below).numpy()
+    thirds = np.bincount(drawn.ravel() // 2**29, minlength=3) / drawn.size
+    np.testing.assert_allclose(thirds, 1 / 3, atol=4 / np.sqrt(drawn.size) / 2)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 0.99999, 1 - 2**-30])
+def test_chances_are_what_is_asked(probability: float) -> None:
+    found = draws().shared_chances("chance", [1 << 16], probability).numpy().mean()
+    assert abs(found - probability) < 4 * 0.5 / 2**8

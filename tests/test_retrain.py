@@ -141,7 +141,8 @@ def test_or_from_scratch_by_the_seed(seed: int, whole_run: Path, tmp_path: Path)
 def test_the_optimizer_goes_on_where_it_stood(init: str, whole_run: Path, tmp_path: Path) -> None:
     name = {"search": "parameters", "rewind": "epoch-1"}[init]
     stood = optimizers(whole_run / "search" / name)
-    changes = {"init": init, "refit": False, "retrain_epochs": 1, "learning_rate": 1e-12}
+    changes = {"init": init, "shrink": 1, "refit": False, "retrain_epochs": 1}
+    changes["learning_rate"] = 1e-12
     autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
     stands = optimizers(latest(tmp_path / "r/retrain"))
     assert stands["iterations"] == stood["iterations"] + steps_of_an_epoch(whole_run)
@@ -152,9 +153,32 @@ def test_the_optimizer_goes_on_where_it_stood(init: str, whole_run: Path, tmp_pa
         assert np.corrcoef(values.ravel(), stands[name].ravel())[0, 1] > 0.3, name
 
 
-@pytest.mark.parametrize("change", [{"init": "scratch"}, {"optimizer": "adam"}])
-def test_or_begins_anew_from_scratch_and_as_another(
-    change: dict[str, str], whole_run: Path, tmp_path: Path
+@pytest.mark.parametrize("init", ["search", "rewind"])
+def test_what_the_search_left_is_shrunk_and_gets_noise(
+    init: str, whole_run: Path, tmp_path: Path
+) -> None:
+    """Before the first epoch, which changes nothing here; the start is kept where it is better."""
+    name = {"search": "parameters", "rewind": "epoch-1"}[init]
+    left = parameters(whole_run / "search" / name)
+    changes = {"init": init, "shrink": 0.4, "refit": False, "retrain_epochs": 1}
+    changes["learning_rate"] = 1e-12
+    metrics = autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
+    begun = variables(latest(tmp_path / "r/retrain"))
+    noise = [begun[f"autosample/{name}"] - 0.4 * values for name, values in left.items()]
+    for one in noise:
+        assert one.std() == pytest.approx(0.01, rel=0.1)
+        assert abs(one.mean()) < 4 * 0.01 / one.size**0.5
+    rows = min(len(one) for one in noise)
+    assert abs(np.corrcoef(*(one[:rows].ravel() for one in noise))[0, 1]) < 4 / noise[0].size ** 0.5
+    if metrics["retrain"]["best_epoch"] == 0:
+        assert_same_values(tmp_path / "r/retrain/parameters", whole_run / "search" / name)
+
+
+@pytest.mark.parametrize(
+    "change", [{"init": "scratch"}, {"shrink": 0.5}, {"shrink": 1, "optimizer": "adam"}]
+)
+def test_or_begins_anew_from_scratch_shrunk_and_as_another(
+    change: dict[str, Any], whole_run: Path, tmp_path: Path
 ) -> None:
     changes = {"init": "search", "refit": False, "retrain_epochs": 1, **change}
     autosample_tf.retrain(whole_run, run_dir=tmp_path / "r", changes=changes)
@@ -165,8 +189,9 @@ def test_or_begins_anew_from_scratch_and_as_another(
 def test_a_search_without_the_optimizers_state_is_refused(whole_run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(whole_run, tmp_path / "copy")
     write_parameters(training.load_run(whole_run).model, copy / "search" / "parameters")
+    changes = {"init": "search", "shrink": 1}
     with pytest.raises(InputError, match=r"the state of this optimizer in .*search/parameters"):
-        autosample_tf.retrain(copy, run_dir=tmp_path / "r", changes={"init": "search"})
+        autosample_tf.retrain(copy, run_dir=tmp_path / "r", changes=changes)
 
 
 def optimizers(path: Path) -> dict[str, np.ndarray]:
@@ -243,6 +268,25 @@ def test_a_refit_follows_the_rates_that_led_to_the_best_epoch(
     )
 
 
+def test_what_no_better_epoch_left_to_refit_was_not_trained_on_validation(
+    whole_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without learning no epoch of retraining is better than the search's."""
+    changes = {"refit": True, "retrain_epochs": 1, "trial_epochs": 0, "learning_rate": 1e-12}
+    autosample_tf.retrain(whole_run, run_dir=tmp_path / "refit", changes=changes)
+    assert "there is none to refit" in caplog.text
+    without = {**changes, "refit": False}
+    plain = autosample_tf.retrain(whole_run, run_dir=tmp_path / "plain", changes=without)
+    metrics = read(tmp_path / "refit", "metrics.json")
+    assert (metrics["retrain"]["best_epoch"], metrics["retrain"]["refit"]) == (0, False)
+    assert metrics["test"] == plain["test"]
+    assert autosample_tf.evaluate(tmp_path / "refit", split="valid") == pytest.approx(
+        plain["valid"]
+    )
+    trained = training.load_run(tmp_path / "refit")
+    np.testing.assert_array_equal(trained.learned.offsets, trained.data.train.offsets)
+
+
 def test_a_search_without_retraining_lowers_the_rate_itself(
     small_data: Path, tmp_path: Path
 ) -> None:
@@ -294,5 +338,5 @@ def test_a_run_whose_data_moved_takes_it_from_where_it_is_now(
     with pytest.raises(InputError, match="Name where it is now with --dataset"):
         autosample_tf.evaluate(copy)
     test = read(whole_run, "metrics.json")["test"]
-    again = autosample_tf.evaluate(copy, source=str(tmp_path / "small"))
+    again = autosample_tf.evaluate(copy, source=tmp_path / "small")
     assert again == pytest.approx(test, abs=1e-12)

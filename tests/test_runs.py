@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from autosample_tf import runs
 from autosample_tf.errors import InputError
 from autosample_tf.runs import SCHEMA_VERSION, History, Run, environment, leave_history
+from autosample_tf.stages.results import read_search_result
 
 CONFIG = {
     "command": "search",
@@ -342,6 +344,7 @@ def test_a_comparisons_folder_says_where_its_runs_are(tmp_path: Path) -> None:
 
 def test_an_unfinished_run_has_no_metrics(tmp_path: Path) -> None:
     run = Run(tmp_path)
+    run.write_json("config.json", {"command": "search"})
     with pytest.raises(InputError, match="finished run"):
         run.metrics()
     run.write_json("metrics.json", {"test": {"ndcg@20": 0.1}})
@@ -446,3 +449,29 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(InputError, match="run folder, or a place for one"), Run(path).locked():
             pass
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"command": "search"}, "search --resume --run-dir"),
+        ({"command": "retrain", "searched": "../origin"}, "retrain --resume --run {} --run-dir"),
+    ],
+)
+def test_an_unfinished_run_tells_what_finishes_it(
+    config: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    run.write_json("config.json", config)
+    expected = f"Finish it: autosample-tf {told.format(tmp_path / 'origin')} {run.path}"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        run.metrics()
+
+
+def test_a_comparisons_folder_is_no_run(tmp_path: Path) -> None:
+    run = Run(tmp_path / "all")
+    run.write_json("config.json", {"command": "compare"})
+    (run.path / "runs").mkdir()
+    for read in (run.metrics, lambda: read_search_result(run)):
+        with pytest.raises(InputError, match="received a comparison of several"):
+            read()

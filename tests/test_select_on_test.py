@@ -164,6 +164,13 @@ def test_there_is_no_validation_to_evaluate_on(observed: Observed) -> None:
         autosample_tf.evaluate(observed.run_dir, split="valid")
 
 
+def test_an_export_measures_its_quantizing_on_test(observed: Observed, tmp_path: Path) -> None:
+    folder = autosample_tf.export(observed.run_dir, output=tmp_path, top_k=5, quantize="int8")
+    told = read(folder, "export.json")["quantize"]
+    assert told["split"] == "test"
+    assert told["float32"] == pytest.approx(read(observed.run_dir, "metrics.json")["test"])
+
+
 def test_the_command_says_it_in_plain_words(
     observed: Observed, tmp_path: Path, command: Command
 ) -> None:

@@ -72,6 +72,13 @@ def test_the_public_names_are_these() -> None:
     assert autosample_tf.__all__ == sorted(PUBLIC)
 
 
+def test_type_checkers_are_told_where_the_public_names_are() -> None:
+    tree = ast.parse(Path(autosample_tf.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    told = {a.asname: (node.module, a.name) for node in block.body for a in node.names}
+    assert told == {name: (home, name) for name, home in autosample_tf._HOMES.items()}
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_is_a_function_or_class_also_when_all_modules_are_imported(
     name: str,
@@ -114,7 +121,7 @@ def layout() -> list[str]:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.partition("## Layout")[2].partition("\n## ")[0]
     order, package = [], ""
-    for indent, name, kind in re.findall(r"^ {4}( *)(\w+)(\.py|/) ", section, re.MULTILINE):
+    for indent, name, kind in re.findall(r"^ {4}( {2})?(\w+)(\.py|/) ", section, re.MULTILINE):
         order.append(f"{package}.{name}" if indent else name)
         if kind == "/":
             package = name

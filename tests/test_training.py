@@ -82,6 +82,43 @@ def peculiar(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     return Observed(folder / "run", loaded, metrics, calls)
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"dim": np.int64(8)}, 8), ({"l2": np.float32(0.5)}, 0.5), ({"l2": 1}, 1.0),
+        ({"top_k": np.array([5, 10])}, (5, 10)), ({"refit": np.bool_(True)}, True),
+    ],
+)  # fmt: skip
+def test_settings_are_plain_numbers(given: dict[str, Any], kept: Any) -> None:
+    ((name, _),) = given.items()
+    settings = autosample_tf.Settings(**given)
+    assert getattr(settings, name) == kept
+    json.dumps(settings.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"dim": 8.0}, "a whole number as --dim; received 8.0"),
+        ({"dim": "8"}, "a whole number as --dim; received '8'"),
+        ({"dim": True}, "a whole number as --dim; received True"),
+        ({"seed": 1.5}, "a whole number as --seed"),
+        ({"l2": "much"}, "a number as --l2"),
+        ({"top_k": (5.5,)}, "a whole number as --top-k"),
+        ({"samplers": (7,)}, "text as --sampler"),
+        ({"refit": 1}, "True or False as --refit"),
+    ],
+)
+def test_settings_of_another_type_are_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        autosample_tf.Settings(**given)
+
+
+def test_a_batch_has_no_more_rows_than_there_are_pairs() -> None:
+    assert autosample_tf.Settings(batch_size=5000).resolved(1000).batch_size == 1000
+    assert autosample_tf.Settings(batch_size=500).resolved(1000).batch_size == 500
+
+
 def test_test_is_evaluated_once_and_last(peculiar: Observed) -> None:
     """Validation: after each search epoch, before retraining, after each of its epochs, and of
     what was chosen."""

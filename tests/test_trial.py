@@ -17,7 +17,6 @@ from small_runs import (
     Stopped,
     history,
     parameters,
-    scalars,
     stop_in,
     without_seconds,
 )
@@ -116,11 +115,6 @@ class Tried:
         """All that were tried."""
         return mixtures_to_try(TRIED, read_search_result(Run.existing(self.searched)))
 
-    @property
-    def others(self) -> list[str]:
-        """The mixtures that did not win."""
-        return [name for name in self.mixtures if name != self.best]
-
     def folder_of(self, name: str) -> Path:
         """What is left of a mixture's trial."""
         return self.run / "retrain" / "trial" / folder_name(name)
@@ -163,12 +157,10 @@ def test_the_better_one_on_validation_wins(tried: Tried) -> None:
     """Its best epoch of the trial, wherever both begin; histories say what was seen."""
     verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
     assert verdict["best"] == tried.best, verdict
-    rows = {tried.best: history(tried.run / "retrain" / "history.csv")[:2]}
-    for name in tried.others:
-        assert verdict["valid"][tried.best] > verdict["valid"][name]
-        rows[name] = history(tried.folder_of(name) / "history.csv")
     for name in tried.mixtures:
-        assert verdict["valid"][name] == max(float(row["ndcg@10"]) for row in rows[name])
+        rows = history(tried.folder_of(name) / "history.csv")
+        assert verdict["valid"][name] == max(float(row["ndcg@10"]) for row in rows)
+        assert name == tried.best or verdict["valid"][tried.best] > verdict["valid"][name]
 
 
 def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_path: Path) -> None:
@@ -189,23 +181,30 @@ def test_the_retraining_is_as_it_would_be_without_the_others(tried: Tried, tmp_p
         np.testing.assert_array_equal(values, its[name])
 
 
-def test_tensorboard_has_the_trials_epochs_of_the_winner_as_retraining(tried: Tried) -> None:
-    rows = history(tried.run / "retrain" / "history.csv")
-    losses = {int(row["epoch"]): float(row["loss"]) for row in rows}
-    found = scalars(tried.run / "tensorboard" / "retrain")
-    assert found["loss"] == pytest.approx(losses, rel=1e-6)
+def test_a_trial_goes_on_as_the_search_ended_whatever_retraining_then_shrinks(
+    tried: Tried, tmp_path: Path
+) -> None:
+    """Epoch by epoch it is what retraining would be that keeps the parameters as they are."""
+    searched = searched_with(tried.searched, tmp_path / "searched", found(tried.weights))
+    changes = {**CHANGES, "trial_epochs": 0, "retrain_epochs": 2, "shrink": 1.0, "refit": False}
+    autosample_tf.retrain(searched, run_dir=tmp_path / "run", changes=changes)
+    kept = history(tmp_path / "run" / "retrain" / "history.csv")
+    in_trial = history(tried.folder_of(tried.best) / "history.csv")
+    assert [row["ndcg@10"] for row in in_trial] == [row["ndcg@10"] for row in kept]
+    begun = history(tried.run / "retrain" / "history.csv")
+    assert begun[0]["ndcg@10"] != kept[0]["ndcg@10"]
 
 
-def test_of_the_others_their_histories_alone_stay(tried: Tried) -> None:
+def test_of_a_trial_histories_alone_stay(tried: Tried) -> None:
     folder = tried.run / "retrain" / "trial"
     left = {path for path in folder.rglob("*") if path.is_file()}
-    assert left == {tried.folder_of(name) / "history.csv" for name in tried.others}
+    assert left == {tried.folder_of(name) / "history.csv" for name in tried.mixtures}
     verdict = read(tried.run / "metrics.json")["retrain"]["trial"]
     rows = []
     for path in left:
         with path.open(newline="", encoding="utf-8") as file:
             rows += list(csv.DictReader(file))
-    assert verdict["epochs"] == len(rows) == 2 * len(tried.others)
+    assert verdict["epochs"] == len(rows) == 2 * len(tried.mixtures)
     assert verdict["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in rows))
 
 
@@ -247,8 +246,7 @@ def test_where_training_diverges_under_all_so_does_retraining(
 def test_a_retraining_that_was_stopped_anywhere_ends_alike(
     tried: Tried, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In any part of the trial, before its verdict is followed, while files are handed on,
-    and after it."""
+    """In any part of the trial, before its verdict is followed, and after it."""
     run_dir, begun = tmp_path / "run", False
 
     def stops(**how: Any) -> None:
@@ -263,20 +261,17 @@ def test_a_retraining_that_was_stopped_anywhere_ends_alike(
             )
         begun = True
 
-    others = [name for name in tried.mixtures if name != SEARCHED]
-    for name in (*others, SEARCHED):
+    for name in tried.mixtures:
         stops(reporter=stop_in(f"trial {name}", 1))
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "_hand_on", _raise_stopped)
+        patch.setattr(trial, "leave_history", _raise_stopped)
         stops()
     assert (run_dir / "retrain" / "trial.json").is_file()
-    folder = run_dir / tried.folder_of(tried.best).relative_to(tried.run)
-    (folder / "history.csv").replace(run_dir / "retrain" / "history.csv")
     stops(reporter=stop_in("retrain", 3))
     autosample_tf.retrain(tried.searched, run_dir=run_dir, changes=CHANGES, resume=True)
     mine, its = (without_seconds(read(f / "metrics.json")) for f in (run_dir, tried.run))
     assert mine == its
-    for path in (tried.run / "retrain", *map(tried.folder_of, tried.others)):
+    for path in (tried.run / "retrain", *map(tried.folder_of, tried.mixtures)):
         its = path / "history.csv"
         assert history(run_dir / its.relative_to(tried.run)) == history(its)
 

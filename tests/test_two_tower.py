@@ -480,6 +480,14 @@ def test_a_last_batch_is_padded_with_rows_of_weight_0() -> None:
     np.testing.assert_array_equal(read, expected)
 
 
+def test_weights_of_examples_are_kept_where_batches_are_padded() -> None:
+    examples = toy_examples().map(lambda one: {**one, EXAMPLE_WEIGHT: tf.constant(3, tf.int64)})
+    for weighed, plain in zip(
+        padded_batches(examples, 10), padded_batches(toy_examples(), 10), strict=True
+    ):
+        np.testing.assert_allclose(weighed[EXAMPLE_WEIGHT], 3 * plain[EXAMPLE_WEIGHT], rtol=1e-6)
+
+
 # --- saving
 
 

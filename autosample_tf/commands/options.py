@@ -49,7 +49,7 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     options = {
         option.opts[0].removeprefix("--"): option
         for option in ctx.command.params
-        if isinstance(option, click.Option) and option.expose_value
+        if isinstance(option, click.Option) and (option.expose_value or option.name == "cache")
     }
     given = {}
     for key, value in values.items():
@@ -65,8 +65,10 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
 def _as_typed(value: Any, option: click.Option) -> Any:
     """A YAML value as it would stand on the command line, so that it is checked alike."""
     if isinstance(value, bool):
-        return value
-    values = [str(part) for part in (value if isinstance(value, list) else [value])]
+        return value if option.is_flag else ("off", "on")[value]  # which YAML takes for them
+    # No shell has expanded a path in a file.
+    parts = map(str, value if isinstance(value, list) else [value])
+    values = [os.path.expanduser(part) for part in parts]
     return values if option.multiple else ",".join(values)
 
 
@@ -248,6 +250,8 @@ def retrain_options(defaults: bool) -> Callable:
     top_k = ",".join(map(str, DEFAULTS.top_k)) if defaults else None
     return _options(
         choice("--init", known.INITS, default("init"), "Where retraining starts."),
+        number("--shrink", float, default("shrink"),
+               "What is left of the parameters that it starts from, in (0, 1]."),
         number("--rewind-epoch", int, None, "Search epoch to rewind to: kept by the search."),
         number("--trial-epochs", int, None,
                 "Epochs in which retraining tries simpler mixtures too; 0: no trial."),

@@ -58,12 +58,12 @@ class Outcome:
 
 
 def compare(
-    source: str | Source | Dataset,
+    source: str | Path | Source | Dataset,
     settings: Settings | None = None,
     *,
     run_dir: str | Path,
     seeds: Sequence[int] = (0, 1, 2),
-    against: Sequence[str] | None = None,
+    against: str | Sequence[str] | None = None,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     resume: bool = False,
     on_outcome: Callable[[Outcome], None] | None = None,
@@ -96,6 +96,8 @@ def compare(
         alone is left.
     """
     settings = settings or Settings()
+    seeds = [int(seed) for seed in seeds]
+    against = [against] if isinstance(against, str) else against
     _check(settings, seeds, against)
     run = Run(run_dir)
     with run.locked():
@@ -247,7 +249,15 @@ def _begun_with(run: Run, seeds: Sequence[int]) -> list[int]:
 
 def _alone(settings: Settings, against: Sequence[str] | None) -> list[Sampler]:
     """The samplers that are trained alone."""
-    asked = settings.samplers if against is None else [a for a in against if a != UNIFORM]
+    if against is None:
+        return build_samplers(settings.samplers)
+    asked = [spec for spec in against if spec != UNIFORM]
+    if not asked and against:
+        raise expected(
+            "a sampler to hold AutoSample against",
+            received=f"{UNIFORM!r} alone",
+            remedy="Name one beside it: dns.",
+        )
     return build_samplers(asked)
 
 
@@ -284,7 +294,7 @@ def _may_fail(failed: Iterable[str], everybody: Iterable[str], error: InputError
 def _outcome(
     name: str,
     settings: Settings,
-    source: str | Source | Dataset,
+    source: str | Path | Source | Dataset,
     folder: Path,
     runner: Callable[..., Any],
 ) -> Outcome:

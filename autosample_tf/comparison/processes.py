@@ -31,7 +31,7 @@ def search_separately(
                 "settings": settings.to_dict()}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.json"
-        config.write_text(json.dumps(of_a_run), encoding="utf-8")
+        config.write_text(json.dumps(of_a_run, ensure_ascii=False), encoding="utf-8")
         command = [sys.executable, "-m", "autosample_tf.cli", "search", "--config", str(config),
                    "--run-dir", str(run_dir), "--device", device, "--quiet"]  # fmt: skip
         ended = subprocess.run(

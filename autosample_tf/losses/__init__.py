@@ -23,12 +23,14 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
-def build_loss(spec: str) -> Loss:
-    """The loss of a spec, `bpr` or `ccl:margin=0.9`.
+def build_loss(spec: str | Loss) -> Loss:
+    """The loss of a spec, `bpr` or `ccl:margin=0.9`; one that is made already is itself.
 
     Raises:
       InputError: for an unknown name or option, or a value that cannot be.
     """
+    if not isinstance(spec, str):
+        return spec
     name, _, options = spec.partition(":")
     if name not in LOSSES:
         raise unknown("loss", name, list(LOSSES))

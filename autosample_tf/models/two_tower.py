@@ -140,6 +140,17 @@ class TwoTower(DotProduct, tf.keras.Model):
         self.num_users = self.train.num_users
         self.built = bool(query_model.built)
 
+    def get_config(self) -> dict[str, Any]:
+        """There is none: the catalogue would be part of it.
+
+        Raises:
+          NotImplementedError: always, before Keras writes a file that it could not read.
+        """
+        raise NotImplementedError(
+            "Expected weights to be saved (save_weights), or the towers themselves; received a "
+            "request for the whole TwoTower, which its catalogue is part of."
+        )
+
     def _read_train(self, train: tf.data.Dataset | None) -> tuple[tf.Tensor | None, Interactions]:
         """The known queries and the pairs being trained on.
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+_FOR_32_BITS = 2**20  # integers below this come from 32 bits within 2^-12 of equally often
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Draws:
@@ -70,12 +72,12 @@ class Draws:
         Args:
           stream: equal streams give equal numbers.
           shape: of the result.
-          probability: in [0, 1), taken to the nearest 2^-16.
+          probability: in [0, 1), taken to the nearest 2^-16 below 1.
         """
         count = math.prod(shape)
         pairs = tf.bitcast(self._bits(stream, [-(-count // 2)], tf.int32), tf.int16)  # [n, 2]
         halves = tf.reshape(tf.reshape(pairs, [-1])[:count], shape)  # uniform in [-2^15, 2^15)
-        return halves < round((2 * probability - 1) * 2**15)
+        return halves < min(round((2 * probability - 1) * 2**15), 2**15 - 1)
 
     def _rows(self, drawn: tf.Tensor, block: int = 1) -> tf.Tensor:
         """This replica's rows of what was drawn for the global batch, once a block."""
@@ -84,9 +86,15 @@ class Draws:
         return tf.gather(drawn, self.positions % self.global_batch_size // block)
 
     def _integers(self, stream: str, shape: list[int], below: int) -> tf.Tensor:
-        return tf.raw_ops.StatelessRandomUniformIntV2(
-            shape=shape, **self._philox(stream), minval=0, maxval=below
+        # Random bits modulo `below`: of 32 alone the first of many numbers would come more often.
+        width = tf.int64 if below > _FOR_32_BITS else tf.int32
+        drawn = tf.raw_ops.StatelessRandomUniformIntV2(
+            shape=shape,
+            **self._philox(stream),
+            minval=tf.constant(0, width),
+            maxval=tf.constant(below, width),
         )
+        return tf.cast(drawn, tf.int32)
 
     def _bits(self, stream: str, shape: list[int], dtype: tf.DType) -> tf.Tensor:
         return tf.raw_ops.StatelessRandomUniformFullIntV2(

@@ -65,10 +65,10 @@ def _as_table(source: Any, kind: str, options: TableOptions) -> pyarrow.Table:
     import pyarrow
 
     try:
+        if hasattr(source, "tocoo"):  # SciPy's dictionary of keys is a Mapping too
+            return pyarrow.table(_matrix_columns(source))
         if isinstance(source, Mapping):
             return pyarrow.table(dict(source))
-        if hasattr(source, "tocoo"):
-            return pyarrow.table(_matrix_columns(source))
         if hasattr(source, "as_numpy_iterator"):
             return pyarrow.table(_dataset_columns(source, kind, options))
         if hasattr(source, "collect") and not hasattr(source, "__arrow_c_stream__"):
@@ -87,6 +87,8 @@ def _as_table(source: Any, kind: str, options: TableOptions) -> pyarrow.Table:
 def _matrix_columns(matrix: Any) -> dict[str, np.ndarray]:
     """The entries that are not zero, those that are stored several times as their sum."""
     entries = matrix.tocoo(copy=True)
+    if entries.data.dtype.kind in "biu":
+        entries.data = entries.data.astype(np.int64)  # 256 stored times in 8 bits would be none
     entries.sum_duplicates()
     stored = entries.data != 0
     return {

@@ -80,7 +80,7 @@ def recommend(
     exclude: Ids | None = None,
     candidates: Ids | None = None,
     leave_out_test: bool = False,
-    source: str | Source | Dataset | None = None,
+    source: str | Path | Source | Dataset | None = None,
 ) -> Recommended:
     """Ranks the catalogue for users of a finished run, seen items left out.
 

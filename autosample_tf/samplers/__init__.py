@@ -90,12 +90,13 @@ def _is_path_of_a_class(spec: str) -> bool:
     return "." in name or (name not in SAMPLERS and rest.partition(":")[0].isidentifier())
 
 
-def build_samplers(specs: Iterable[str | Sampler]) -> list[Sampler]:
-    """The samplers of several specs, no two of them the same.
+def build_samplers(specs: str | Iterable[str | Sampler]) -> list[Sampler]:
+    """The samplers of one spec or several, no two of them the same.
 
     Raises:
       InputError: for no sampler at all, or for one given twice.
     """
+    specs = [specs] if isinstance(specs, str) else specs
     samplers = [build_sampler(spec) if isinstance(spec, str) else spec for spec in specs]
     if not samplers:
         raise expected("at least one sampler", received="none", remedy="Name one: dns.")

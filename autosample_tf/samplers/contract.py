@@ -203,6 +203,7 @@ class Sampler(tf.Module):
       follows_progress: whether it changes with `Context.progress`, so that it has to be known how
         long training is.
       pool: how many columns of the shared pool it reads.
+      is_built: whether an `AutoSample` has it already, whose tables and state it then holds.
     """
 
     card: ClassVar[Card | None] = None
@@ -211,6 +212,7 @@ class Sampler(tf.Module):
     needs_rows: bool = False
     follows_progress: ClassVar[bool] = False
     pool: int = 0
+    is_built: bool = False
 
     def __init__(self) -> None:
         super().__init__()  # without tf.Module's `name`, which is no option of a sampler

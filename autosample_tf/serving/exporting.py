@@ -36,7 +36,7 @@ def export(
     quantize: str | None = None,
     index: str | None = None,
     leave_out_test: bool = False,
-    source: str | Source | Dataset | None = None,
+    source: str | Path | Source | Dataset | None = None,
 ) -> Path:
     """Writes the next version of a run's SavedModel, after comparing it with the run.
 
@@ -138,8 +138,9 @@ def _warmup_requests(data: Dataset, k: int) -> list[Request]:
 def _loss_of_quantizing(
     trained: TrainedRun, exact: Representations, served: Representations, kind: str
 ) -> dict[str, Any]:
-    """The metrics of either, on validation; of a refit, which trained on it, on test."""
-    split = "test" if trained.settings.refit else "valid"
+    """The metrics of either, on validation; where the run trained on it or had none, on test."""
+    settings = trained.settings
+    split = "test" if settings.refit or settings.select_on_test else "valid"
     pairs, seen = held_out(trained.data, trained.settings, split)
     cutoffs, learned = trained.settings.top_k, trained.learned
     metrics = [Evaluator(each, pairs, seen, cutoffs, learned).mean() for each in (exact, served)]

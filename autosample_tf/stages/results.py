@@ -63,11 +63,13 @@ def read_search_result(run: Run) -> SearchResult:
       InputError: if it has none, or its search is not finished.
     """
     if not (run.search / "result.json").is_file():
+        run.check_is_one()
         raise expected(
             f"a finished search in {run.path}",
             received="none",
-            remedy="Finish it with `autosample-tf search --resume --run-dir …`, or name the run "
-            "that this one was retrained from (`searched` in its config.json).",
+            remedy="Name the run that this one was retrained from (`searched` in its config.json)."
+            if run.config().get("searched")
+            else f"Finish it: {run.resuming()}",
         )
     values = run.read_json("search/result.json")
     values.pop("schema_version")

@@ -45,8 +45,12 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
     model, weights = chosen.model, chosen.weights
     read_parameters(model, run.retrain / "best")
     valid = _measured(run, "valid", chosen.evaluator)
-    if settings.refit:
+    refits = settings.refit and best.best_epoch > 0
+    if refits:
         model = _refit(start, weights, best.epochs_by_rate)
+    elif settings.refit:
+        log.warning("no epoch of retraining was better than the search's: there is none to refit")
+    settings = dataclasses.replace(settings, refit=refits)
     write_parameters(model, run.retrain / "parameters")
     run.write_json(
         "metrics.json",
@@ -68,7 +72,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
                 "epochs": len(chosen.rows),
                 "best_epoch": best.best_epoch,
                 "epochs_by_rate": best.epochs_by_rate,
-                "refit": settings.refit and best.best_epoch > 0,
+                "refit": refits,
                 **took(chosen.rows),
             },
         },
@@ -83,20 +87,18 @@ def _refit(
     their learning rates. Samplers that follow the training's progress begin it anew, so that after
     going back to an epoch they are earlier in it than they were."""
     job, pairs = start.job, start.job.data.seen
-    model, optimizer = start.initialized(pairs)
-    if rate := rates(job.settings.learning_rate, epochs_by_rate):
-        autosample = start.mixture(weights, "refit", model, optimizer, pairs)
-        seed = stage_seed(job.settings, "refit")
-        fit(
-            job,
-            autosample,
-            pairs,
-            Stretch("refit", job.run.retrain / "refit", seed, len(rate)),
-            evaluator=None,
-            choices=[tf.keras.callbacks.LearningRateScheduler(lambda epoch: rate[epoch])],
-        )
-    else:
-        log.warning("no epoch of retraining was better than the search's: there is none to refit")
+    model, optimizer = start.initialized(pairs, goes_on=not start.shrinks)
+    if start.shrinks:
+        start.shrink(model)
+    rate = rates(job.settings.learning_rate, epochs_by_rate)
+    fit(
+        job,
+        start.mixture(weights, "refit", model, optimizer, pairs),
+        pairs,
+        Stretch("refit", job.run.retrain / "refit", stage_seed(job.settings, "refit"), len(rate)),
+        evaluator=None,
+        choices=[tf.keras.callbacks.LearningRateScheduler(lambda epoch: rate[epoch])],
+    )
     return model
 
 

@@ -4,8 +4,8 @@ Where all samplers are about as good, what they have in common is better than a 
 them; where one is best by far, it is better alone; and how far to lean, a signal says worse than
 towards whom. Nor does it say for good: evidence for a sampler fades once the model trains under
 it. So the equal mixture of all candidates, and each sampler that ever led the mixture, alone, are
-tried beside the searched mixture, for some epochs from the same parameters, and retraining goes on
-with what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two of them
+tried beside the searched mixture, for some epochs from the same parameters, and retraining is under
+what validation prefers. Epochs, not one: on gowalla the equal mixture leads for two of them
 and falls behind in the third (docs/defaults.md).
 """
 
@@ -15,7 +15,6 @@ import dataclasses
 import gc
 import logging
 import math
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +48,7 @@ from autosample_tf.stages.results import SearchResult, took
 
 log = logging.getLogger(__name__)
 SEARCHED, EQUAL = "searched", "equal"  # mixtures that are tried; others are of one sampler
+_NOISE = 0.01  # standard deviation, as tables begin with
 _VERDICT = "retrain/trial.json"
 
 
@@ -99,11 +99,21 @@ class Start:
     origin: Run
     result: SearchResult
 
-    def initialized(self, pairs: Pairs) -> tuple[Recommender, tf.keras.optimizers.Optimizer]:
-        """The model and its optimizer as retraining on those pairs has them at first.
+    @property
+    def shrinks(self) -> bool:
+        """Whether retraining shrinks the parameters that it starts from."""
+        return self.job.settings.init != "scratch" and self.job.settings.shrink < 1
 
-        The optimizer goes on as well, if it is of the same kind: an Adam that begins anew moves
-        every entry by nearly its whole rate at first, and what the search had learned suffers.
+    def initialized(
+        self, pairs: Pairs, *, goes_on: bool
+    ) -> tuple[Recommender, tf.keras.optimizers.Optimizer]:
+        """The model and its optimizer as the search left them, to be retrained on those pairs.
+
+        Args:
+          pairs: what is trained on.
+          goes_on: whether the optimizer does as well, if it is of the same kind: one of Adam's that
+            begins anew moves every entry by nearly its whole rate at first, and what the search had
+            learned suffers.
         """
         settings, origin = self.job.settings, self.origin
         model, optimizer = build(settings, pairs), make_optimizer(settings)
@@ -112,9 +122,21 @@ class Start:
             return model, optimizer
         name = "parameters" if settings.init == "search" else f"epoch-{self.result.rewind_epoch}"
         read_parameters(model, origin.search / name)
-        if settings.optimizer == origin.config()["settings"]["optimizer"]:
+        if goes_on and settings.optimizer == origin.config()["settings"]["optimizer"]:
             read_optimizer(optimizer, origin.search / name)
         return model, optimizer
+
+    def shrink(self, model: Recommender) -> None:
+        """Shrinks what the search left of a model.
+
+        Ash & Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020 (arXiv 1910.08475): a
+        model that goes on from what it learned under other conditions ends lower than one that
+        begins anew; shrunk, with some noise added, it keeps the start and ends no lower.
+        """
+        seed = stage_seed(self.job.settings, "retrain", 1)
+        for place, variable in enumerate(model.trainable_variables):
+            noise = tf.random.stateless_normal(variable.shape, [seed, place], stddev=_NOISE)
+            variable.assign(self.job.settings.shrink * variable + noise)
 
     def mixture(
         self,
@@ -150,16 +172,24 @@ class Contender:
       weights: of its samplers, by spec.
       begins_at: the held-out metric of the start's parameters, which all contenders share; None:
         not evaluated yet.
+      shrinks: whether it shrinks them before its first epoch, and begins with an optimizer anew.
 
     Attributes:
       rows: of the history, once fitted.
     """
 
-    def __init__(self, start: Start, weights: Mapping[str, float], begins_at: float | None = None):
+    def __init__(
+        self,
+        start: Start,
+        weights: Mapping[str, float],
+        begins_at: float | None = None,
+        *,
+        shrinks: bool = False,
+    ):
         job = start.job
-        self.weights, self._job = dict(weights), job
+        self.weights, self._start, self._shrinks = dict(weights), start, shrinks
         train, held_out = job.data.train, chosen_on(job.data, job.settings)
-        self.model, optimizer = start.initialized(train)
+        self.model, optimizer = start.initialized(train, goes_on=not shrinks)
         self.evaluator = Evaluator(self.model, held_out, train, job.settings.top_k)
         self.begins_at = self.evaluator.mean()[job.monitor] if begins_at is None else begins_at
         self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
@@ -170,10 +200,12 @@ class Contender:
 
         `timed` as in `Stretch`.
         """
-        job, settings = self._job, self._job.settings
+        job, settings = self._start.job, self._start.job.settings
         decays = settings.rate_decays
         best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
         best.start_from(self.begins_at, self.model, self._autosample.optimizer)
+        if self._shrinks:
+            self._start.shrink(self.model)  # else `fit` restores what was trained since
         self.rows = fit(
             job,
             self._autosample,
@@ -186,42 +218,35 @@ class Contender:
 
 
 def after_trial(start: Start) -> tuple[Contender, dict[str, Any] | None]:
-    """What retraining goes on with, its first epochs being those of its trial; and what
-    `metrics.json` says of the trial, None where there was none."""
+    """What retraining begins with; and what `metrics.json` says of the trial, None where there was
+    none."""
     run = start.job.run
     mixtures = mixtures_to_try(start.job.settings, start.result)
-    if len(mixtures) == 1:
-        return Contender(start, mixtures[SEARCHED]), None
-    searched = None if (run.path / _VERDICT).is_file() else _try(start, mixtures)
-    verdict = run.read_json(_VERDICT)
-    del verdict["schema_version"]
-    best = verdict["best"]
-    _hand_on(run, best)
-    if searched is not None and best == SEARCHED:
-        return searched, verdict
-    begins_at = searched.begins_at if searched else None
-    searched = None  # so that one is in memory
-    gc.collect()
-    return Contender(start, mixtures[best], begins_at), verdict
+    best, begins_at, verdict = SEARCHED, None, None
+    if len(mixtures) > 1:
+        if not (run.path / _VERDICT).is_file():
+            _try(start, mixtures)
+        verdict = run.read_json(_VERDICT)
+        del verdict["schema_version"]
+        best, begins_at = verdict["best"], verdict["begins_at"]
+        for folder in (run.retrain / "trial").iterdir():
+            leave_history(folder)
+    return Contender(start, mixtures[best], begins_at, shrinks=start.shrinks), verdict
 
 
-def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender:
-    """Tries the mixtures one after another, and writes the verdict; the searched one, as tried.
+def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> None:
+    """Tries the mixtures one after another, so that one is in memory, and writes the verdict.
 
     The best has the best epoch of its own. Where all begin says nothing of any, though it may
-    be better than all of them: the search chose it as its best.
-
-    One at a time, so that one is in memory; the searched mixture last, so that it need not be
-    traced again where it is the best. One under which training diverges is out.
+    be better than all of them: the search chose it as its best. One under which training diverges
+    is out.
     """
     job, epochs = start.job, _trial_epochs(start.job.settings)
     rows: dict[str, list[dict[str, Any]]] = {}
     diverged: dict[str, str] = {}
     begins_at: float | None = None
-
-    def tried(name: str) -> Contender:
-        nonlocal begins_at
-        contender = Contender(start, mixtures[name], begins_at)
+    for name, weights in mixtures.items():
+        contender = Contender(start, weights, begins_at)
         begins_at = contender.begins_at
         try:
             contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
@@ -231,33 +256,14 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> Contender
                 raise
             log.warning("out of the trial, %s: %s", under(name), error)
         rows[name] = contender.rows
-        return contender
-
-    for name in mixtures:
-        if name != SEARCHED:
-            tried(name)
-            gc.collect()  # Keras keeps its model in cycles
-    searched = tried(SEARCHED)
+        del contender
+        gc.collect()  # Keras keeps its model in cycles
     ended = [name for name in mixtures if name not in diverged]
     valid = {name: max(row[job.monitor] for row in rows[name]) for name in ended}
-    best = max(valid, key=valid.__getitem__)
-    left = [row for name in rows if name != best for row in rows[name]]
-    told = {"best": best, "valid": valid, "diverged": diverged, "epochs": len(left), **took(left)}
+    every = [row for of_one in rows.values() for row in of_one]
+    told = {"best": max(valid, key=valid.__getitem__), "begins_at": begins_at, "valid": valid,
+            "diverged": diverged, "epochs": len(every), **took(every)}  # fmt: skip
     job.run.write_json(_VERDICT, told)
-    return searched
-
-
-def _hand_on(run: Run, best: str) -> None:
-    """Makes the best one's folder the retraining's, and so its events; of the others only their
-    histories and events stay."""
-    if (events := run.tensorboard / folder_name(f"trial {best}")).is_dir():
-        events.rename(run.tensorboard / "retrain")
-    if (folder := _folder(run, best)).is_dir():
-        for path in filter(Path.is_file, folder.iterdir()):
-            path.replace(run.retrain / path.name)
-        shutil.rmtree(folder)
-    for left in (run.retrain / "trial").iterdir():
-        leave_history(left)
 
 
 def _folder(run: Run, name: str) -> Path:
