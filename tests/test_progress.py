@@ -14,6 +14,7 @@ import tensorflow as tf
 from rich.console import Console
 from small_runs import LEAST
 
+from autosample_tf.commands import progress
 from autosample_tf.commands.progress import Report, print_data, print_result
 from autosample_tf.commands.terminal import make_console, print_progress
 from autosample_tf.runs import Run
@@ -179,3 +180,19 @@ def test_the_result_says_what_a_trial_was_for(best: str, told: str) -> None:
     out = console(terminal=False)
     print_result(metrics, out)
     assert f"from search, under {told}\n" in text(out)
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        ({"a": 0.25, "b": 0.75}, "b 0.75  a 0.25"),
+        (dict.fromkeys("abcdefghij", 0.1), "10 samplers 0.10 each"),
+        (dict.fromkeys("abcde", 0.2), "a 0.20  b 0.20  c 0.20  d 0.20  e 0.20"),
+        (
+            {"a": 0.02, "b": 0.3, "c": 0.2, "d": 0.18, "e": 0.16, "f": 0.1, "g": 0.04},
+            "b 0.30  c 0.20  d 0.18  e 0.16  f 0.10  2 others 0.06",
+        ),
+    ],
+)
+def test_an_epochs_line_has_the_largest_weights(weights: dict[str, float], told: str) -> None:
+    assert progress._weights({f"weight/{name}": value for name, value in weights.items()}) == told

@@ -6,6 +6,7 @@ log file) one plain line an epoch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from autosample_tf.comparison.comparing import Outcome
 from autosample_tf.runs import Run, dropped_of, weights_of
 from autosample_tf.stages.trial import under
 
+_MOST_WEIGHTS = 5  # in a line
 _CHOSEN_ON_TEST = (
     "weights and epochs were chosen on test: these figures are optimistic, and comparable "
     "only with tables that did the same"
@@ -96,7 +98,15 @@ class Report(tf.keras.callbacks.Callback):
 
 
 def _weights(logs: Mapping[str, Any]) -> str:
-    return "  ".join(f"{spec} {weight:.2f}" for spec, weight in weights_of(logs).items())
+    """The mixture, the largest weights first; of many samplers the largest alone."""
+    ranked = sorted(weights_of(logs).items(), key=lambda each: -each[1])
+    shown, rest = ranked[:_MOST_WEIGHTS], ranked[_MOST_WEIGHTS:]
+    if rest and math.isclose(shown[0][1], rest[-1][1], rel_tol=1e-4):
+        return f"{len(ranked)} samplers {shown[0][1]:.2f} each"
+    told = [f"{spec} {weight:.2f}" for spec, weight in shown]
+    if rest:
+        told.append(f"{len(rest)} others {sum(weight for _, weight in rest):.2f}")
+    return "  ".join(told)
 
 
 def print_data(run_dir: Path, console: Console) -> None:
