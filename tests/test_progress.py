@@ -52,7 +52,7 @@ def test_the_bar_is_one_line_with_the_steps_and_the_time_left_whole(width: int) 
     (line,) = text(out).splitlines()
     assert re.search(r"search \S+ +1007/10000 steps, left (-:--:--|\d:\d\d:\d\d)", line)
     assert len(line.rstrip()) <= width
-    assert ("bns 0.10" in line) == (width == 500)  # the last of ten
+    assert ("10 samplers 0.10 each" in line) == (width >= 120)
     assert "loss" in line
 
 
@@ -81,8 +81,8 @@ def test_elsewhere_there_is_one_plain_line_an_epoch() -> None:
     report.on_train_end()
     line = text(out)
     assert line.count("\n") == 1
-    assert line.startswith("search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  rns 0.10  ")
-    assert line.endswith("  bns 0.10  dropped rns 0.05\n")
+    told = "search 2/10  1.2 s  loss 0.6931  ndcg@20 0.1235  10 samplers 0.10 each"
+    assert line == f"{told}  dropped rns 0.05\n"
     assert "\x1b" not in line
 
 
@@ -91,7 +91,7 @@ def test_the_line_says_where_the_learning_rate_fell_and_what_was_gone_back_to() 
     report = trained(out)
     report.on_epoch_end(8, {**LOGS, "lr": 0.003, "back_to": 4})
     report.on_train_end()
-    assert text(out).endswith("  bns 0.10  back to epoch 4, lr / 5\n")
+    assert text(out).endswith("  10 samplers 0.10 each  back to epoch 4, lr / 5\n")
 
 
 def test_the_data_is_told_as_the_runs_config_has_it(tmp_path: Path) -> None:
