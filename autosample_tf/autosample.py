@@ -136,6 +136,9 @@ class AutoSample(tfrs.Model):
         self.l2, self.seed = l2, seed
         self._total_steps = total_steps
         self._positives = PairSet(train) if isinstance(train, Interactions) else None
+        self.logits = tf.Variable(
+            _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
+        )
         for sampler in self.samplers:
             if sampler.is_built:
                 raise expected(
@@ -146,9 +149,6 @@ class AutoSample(tfrs.Model):
             dim = layer_width(model) if sampler.layer_by_layer else model.dim
             sampler.build(Feedback(train, given), dim)
             sampler.is_built = True
-        self.logits = tf.Variable(
-            _initial_logits(self.specs, weights, self.temperature), name="logits", trainable=False
-        )
         self.active_mask = tf.Variable([True] * len(self.samplers), trainable=False)
         self._active = tuple(range(len(self.samplers)))
         self.logits_optimizer = _optimizer(logits_optimizer) or self._objective.optimizer()
@@ -350,6 +350,8 @@ class AutoSample(tfrs.Model):
         changed = tuple(active) != self._active
         self._active = tuple(active)
         self.active_mask.assign([k in self._active for k in range(len(self.samplers))])
+        if changed:
+            self.test_function = None  # Keras makes it anew
         if changed and self.train_function is not None:
             self.make_train_function(force=True)
 

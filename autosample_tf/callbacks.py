@@ -18,21 +18,13 @@ import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
 from autosample_tf.cost import sampler_costs
-from autosample_tf.errors import InputError
+from autosample_tf.errors import InputError, TrainingDivergedError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.runs import DROPPED, History, dropped_of, weights_of
 
 log = logging.getLogger(__name__)
 DECAY = 0.2  # of the learning rate
 Row = Mapping[str, Any]
-_AFTER_DIVERGENCE = (
-    "The checkpoint of the epoch before is kept, if there was one: lower --learning-rate, "
-    "or raise --l2."
-)
-
-
-class TrainingDivergedError(InputError):
-    """The loss is no longer a finite number; the last epoch's checkpoint is untouched."""
 
 
 class StopOnDivergence(tf.keras.callbacks.Callback):
@@ -47,7 +39,7 @@ class StopOnDivergence(tf.keras.callbacks.Callback):
         if not math.isfinite(loss := logs["loss"]):
             raise TrainingDivergedError(
                 f"Expected a finite loss; received {loss} at step {batch + 1} of the epoch. "
-                f"{_AFTER_DIVERGENCE}"
+                f"{TrainingDivergedError.REMEDY}"
             )
 
     def on_epoch_end(self, epoch: int, logs: Row | None = None) -> None:
@@ -55,7 +47,7 @@ class StopOnDivergence(tf.keras.callbacks.Callback):
             if not math.isfinite(norm := float(tf.reduce_sum(tf.square(variable)))):
                 raise TrainingDivergedError(
                     f"Expected finite parameters; received a sum of squares of {norm} in "
-                    f"{variable.name} after epoch {epoch + 1}. {_AFTER_DIVERGENCE}"
+                    f"{variable.name} after epoch {epoch + 1}. {TrainingDivergedError.REMEDY}"
                 )
 
 

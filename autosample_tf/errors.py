@@ -13,6 +13,15 @@ class InputError(ValueError):
     """Bad input: data, settings or a run folder that cannot be used as given."""
 
 
+class TrainingDivergedError(InputError):
+    """The loss is no longer a finite number; the last epoch's checkpoint is untouched."""
+
+    REMEDY = (
+        "The checkpoint of the epoch before is kept, if there was one: lower --learning-rate, "
+        "or raise --l2."
+    )
+
+
 class NoRowsError(InputError):
     """No row is there, or none counts."""
 

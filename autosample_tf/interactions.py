@@ -359,7 +359,7 @@ def _as_integers(indices: np.ndarray) -> np.ndarray:
       InputError: for numbers between whole ones, which would be cut off.
     """
     indices = np.asarray(indices)
-    if indices.dtype.kind == "f" and (indices != np.trunc(indices)).any():
+    if indices.dtype.kind == "f" and not (np.isfinite(indices) & (indices % 1 == 0)).all():
         raise expected(
             "whole numbers as users and items", received=indices.dtype, remedy="Number them."
         )

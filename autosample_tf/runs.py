@@ -4,7 +4,7 @@ config.json    settings, dataset (counts and checksum), versions, machine
 metrics.json   the result, written last
 search/        history.csv, checkpoints, parameters, result.json
 retrain/       history.csv, checkpoints, parameters; trial.json, what a trial found, and trial/,
-               the histories of the mixtures that lost it
+               the histories of the mixtures in it
 per_user/      the metrics of each user that those of metrics.json are means of
 tensorboard/   scalars of both stages
 """
@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,8 +80,9 @@ class Run:
         """The command that goes on with the run."""
         config = self.config()
         searched = config.get("searched")  # relative to the folder
-        origin = f" --run {os.path.normpath(self.path / searched)}" if searched else ""
-        return f"autosample-tf {config['command']} --resume{origin} --run-dir {self.path}"
+        origin = ["--run", os.path.normpath(self.path / searched)] if searched else []
+        command = ["autosample-tf", config["command"], "--resume", *origin]
+        return shlex.join([*command, "--run-dir", str(self.path)])
 
     def check_is_one(self) -> None:
         """Refuses, with an `InputError`, a comparison's folder, which has several."""

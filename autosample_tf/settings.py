@@ -94,7 +94,7 @@ class Settings:
         last of the warm-up.
       trial_epochs: for which retraining tries the equal mixture of all candidates, and each
         sampler that led during the search, alone, beside the searched mixture, from the same
-        parameters; it goes on with the best. 0: the searched one is taken as it is. None: 5,
+        parameters; it is then under the best. 0: the searched one is taken as it is. None: 5,
         or 0 of fewer than 65,536 train pairs, where validation tells mostly luck. `uniform`,
         and objectives that try samplers themselves, have no trial.
       refit: after choosing, train once more on train and validation together with
@@ -228,10 +228,8 @@ class Settings:
             is_large = num_pairs >= _LARGE_DATA
             temperatures = _TEMPERATURES_ON_LARGE_DATA if is_large else TEMPERATURES
             chosen["temperature"] = temperatures[self.objective]
-        if self.batch_size is None:
-            chosen["batch_size"] = default_batch_size(num_pairs)
-        elif self.batch_size > num_pairs:  # rows beyond the last pair would be padding
-            chosen["batch_size"] = max(1, num_pairs)
+        rows = default_batch_size(num_pairs) if self.batch_size is None else self.batch_size
+        chosen["batch_size"] = min(rows, max(1, num_pairs))  # others would be padding
         if self.trial_epochs is None:
             chosen["trial_epochs"] = _TRIAL_EPOCHS if num_pairs >= _SMALL_DATA else 0
         if self.time_samplers is None:
@@ -284,7 +282,7 @@ _KINDS: dict[str, tuple[Any, type, str]] = {
 def _plain(name: str, value: Any, kind: str) -> Any:
     """A setting's value as Python and JSON have it, of whatever number type it is."""
     accepted, own, told = _KINDS[kind]
-    if hasattr(value, "item"):  # NumPy's scalars
+    if hasattr(value, "item") and not getattr(value, "ndim", 0):  # NumPy's scalars
         value = value.item()
     if not isinstance(value, accepted) or (isinstance(value, bool) and own is not bool):
         flag = "--" + {"samplers": "sampler"}.get(name, name).replace("_", "-")

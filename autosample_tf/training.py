@@ -134,6 +134,7 @@ def retrain(
     _check_rewind(settings, result)
     source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
     data = load_data(source, settings, split_seed, warns=False)
+    settings = settings.resolved(data.train.num_pairs)
     mixtures = mixtures_to_try(settings, result).values()
     specs = dict.fromkeys(spec for weights in mixtures for spec in weights)
     _check_parts(specs, data, settings)  # before the checksums, which name no remedy

@@ -266,6 +266,7 @@ def test_restored_weights_bring_the_samplers_that_were_active(way: str, tmp_path
     fit(dropped)
     dropped.drop(["rns"])
     fit(restored)
+    restored.evaluate(training_batches(toy_train(), 8, seed=0), steps=2, verbose=0)
     if way == "load_weights":
         dropped.save_weights(str(tmp_path / "weights.h5"))
         restored.load_weights(str(tmp_path / "weights.h5"))
@@ -280,4 +281,7 @@ def test_restored_weights_bring_the_samplers_that_were_active(way: str, tmp_path
 
         fit(restored, callbacks=[Restore()])
     assert restored.survivors == dropped.survivors == ["pns:alpha=0.75"]
+    batches = training_batches(toy_train(), 8, seed=0)
+    losses = [one.evaluate(batches, steps=2, verbose=0) for one in (restored, dropped)]
+    assert losses[0] == pytest.approx(losses[1]) or way == "fit"
     assert restored.weights_by_spec() == {"pns:alpha=0.75": pytest.approx(1.0)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from autosample_tf.comparison.comparing import (
     summary,
 )
 from autosample_tf.comparison.page import markdown
-from autosample_tf.errors import InputError
+from autosample_tf.comparison.processes import search_separately
+from autosample_tf.errors import InputError, TrainingDivergedError
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
-from autosample_tf.training import search
+from autosample_tf.training import Source, search
 
 TWO = dataclasses.replace(LEAST, samplers=("rns", "dns:pool=4"), objective="validation")
 
@@ -269,7 +271,7 @@ def test_a_short_comparison_goes_on_with_the_settings_that_it_began_with(
     compare(data, stored, run_dir=folder, seeds=(1,), resume=True)
 
 
-def test_whoever_fails_is_left_out_with_every_seed_and_told(
+def test_whose_training_diverges_is_left_out_with_every_seed_and_told(
     data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     begun, found = compared
@@ -280,16 +282,17 @@ def test_whoever_fails_is_left_out_with_every_seed_and_told(
 
     def fail(source: Any, own: Settings, **how: Any) -> None:
         assert how["run_dir"] == failing
-        raise InputError("Expected a finite loss; received nan.")
+        raise TrainingDivergedError("Expected a finite loss; received nan.")
 
     left = compare(data, TWO, run_dir=folder, seeds=(1,), resume=True, runner=fail)
-    assert left["failed"] == {"dns:pool=4": {"1": "Expected a finite loss; received nan."}}
+    told = {"seed": 1, "error": "Expected a finite loss; received nan."}
+    assert left["diverged"] == {"dns:pool=4": told}
     assert list(left["contestants"]) == ["rns", UNIFORM, AUTOSAMPLE]
     assert left["contestants"]["rns"]["test"] == found["contestants"]["rns"]["test"]
     assert left["choices"]["best in hindsight"]["candidate"] == "rns"
-    assert "- dns:pool=4 failed with seed 1, and is left out: Expected a" in markdown(left)
+    assert "- dns:pool=4 diverged with seed 1, and is left out: Expected a" in markdown(left)
     again = compare(data, TWO, run_dir=folder, seeds=(1,), resume=True)
-    assert again["failed"] == found["failed"] == {}
+    assert again["diverged"] == found["diverged"] == {}
     assert without_seconds(again["contestants"]) == without_seconds(found["contestants"])
 
 
@@ -297,11 +300,29 @@ def test_without_autosample_or_any_sampler_alone_there_is_no_comparison(
     data: str, tmp_path: Path
 ) -> None:
     def fail(source: Any, own: Settings, **how: Any) -> None:
-        raise InputError(f"{own.samplers} failed")
+        raise TrainingDivergedError(f"{own.samplers} diverged")
 
-    with pytest.raises(InputError, match=r"\('dns:pool=4',\) failed"):
+    with pytest.raises(InputError, match=r"\('dns:pool=4',\) diverged"):
         compare(data, TWO, run_dir=tmp_path / "all", seeds=(1,), runner=fail)
     assert not (tmp_path / "all" / "comparison.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (f"Error: Expected a finite loss; received nan. {TrainingDivergedError.REMEDY}",
+         TrainingDivergedError),
+        ("Error: Expected a file; received none. Check it.", InputError),
+    ],
+)  # fmt: skip
+def test_a_process_that_diverged_is_told_from_one_that_failed(
+    line: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ended = subprocess.CompletedProcess([], 1, stderr=f"warned\n{line}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(InputError, match="the run in") as raised:
+        search_separately(Source("data"), TWO, run_dir=tmp_path, resume=False)
+    assert raised.type is error
 
 
 def test_of_a_single_user_no_figure_has_an_error(data: str) -> None:
@@ -313,7 +334,7 @@ def test_of_a_single_user_no_figure_has_an_error(data: str) -> None:
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert told["contestants"]["rns"]["against"]["standard_error"] is None
     told |= {"dataset": "d", "model": "mf", "seeds": [0], "against": None, "patience": 5,
-             "rate_decays": 1, "most_epochs": 70, "failed": {}}  # fmt: skip
+             "rate_decays": 1, "most_epochs": 70, "diverged": {}}  # fmt: skip
     assert "| **autosample** | 0.7500 | 0.7500 |" in markdown(told)
 
 

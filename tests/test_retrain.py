@@ -31,7 +31,10 @@ from autosample_tf.callbacks import write_parameters
 from autosample_tf.errors import InputError
 from autosample_tf.models import build_model
 from autosample_tf.pipeline import steps_per_epoch
-from autosample_tf.stages import fitting
+from autosample_tf.runs import Run
+from autosample_tf.stages import fitting, trial
+from autosample_tf.stages.results import read_search_result
+from autosample_tf.stages.retraining import _refit
 
 STILL = {"retrain_epochs": 0, "refit": False}  # the parameters that retraining starts from
 
@@ -285,6 +288,21 @@ def test_what_no_better_epoch_left_to_refit_was_not_trained_on_validation(
     )
     trained = training.load_run(tmp_path / "refit")
     np.testing.assert_array_equal(trained.learned.offsets, trained.data.train.offsets)
+
+
+def test_a_refit_is_not_shrunk_where_retraining_went_back_to_where_it_began(
+    whole_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose first rate led to no better epoch."""
+    shrunk: list[object] = []
+    monkeypatch.setattr(trial.Start, "shrink", lambda self, model: shrunk.append(model))
+    job = fitting.Job(Run(tmp_path / "r"), training.load_run(whole_run).data, WHOLE)
+    start = trial.Start(job, Run(whole_run), read_search_result(Run(whole_run)))
+    for epochs, times in (([0, 0], 0), ([0, 1], 0), ([1, 0], 1)):
+        del shrunk[:]
+        shutil.rmtree(tmp_path / "r", ignore_errors=True)
+        _refit(start, {"rns": 1.0}, epochs)
+        assert len(shrunk) == times
 
 
 def test_a_search_without_retraining_lowers_the_rate_itself(

@@ -117,6 +117,7 @@ def test_settings_of_another_type_are_refused(given: dict[str, Any], told: str) 
 def test_a_batch_has_no_more_rows_than_there_are_pairs() -> None:
     assert autosample_tf.Settings(batch_size=5000).resolved(1000).batch_size == 1000
     assert autosample_tf.Settings(batch_size=500).resolved(1000).batch_size == 500
+    assert autosample_tf.Settings().resolved(50).batch_size == 50
 
 
 def test_test_is_evaluated_once_and_last(peculiar: Observed) -> None:

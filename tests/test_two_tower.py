@@ -337,6 +337,16 @@ def test_a_candidate_tower_that_normalizes_by_batch_is_refused() -> None:
     TwoTower(look_up(np.arange(3)), candidates, toy_candidates(), candidate_features="movie_id")
 
 
+def test_a_layer_that_both_towers_have_is_regularized_once() -> None:
+    shared = tf.keras.layers.Dense(DIM, kernel_regularizer=tf.keras.regularizers.L2(0.3))
+    towers = TwoTower(
+        tf.keras.Sequential([look_up(np.arange(3)), shared]),
+        tf.keras.Sequential([look_up(IDS), shared]),
+        toy_candidates(), candidate_features="movie_id",
+    )  # fmt: skip
+    assert len(towers.losses) == 1
+
+
 class Adding(tf.keras.layers.Layer):
     """Adds to the loss a multiple of the sum of what passes."""
 

@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,13 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
             f"Expected `option: value` lines in {path}; received {type(values).__name__}. "
             "Write for example `model: mf`."
         )
-    if "schema_version" in values and "settings" in values:
-        values = {**(values["source"] or {}), **values["settings"]}
-        values["sampler"] = values.pop("samplers")
     options = {
         option.opts[0].removeprefix("--"): option
         for option in ctx.command.params
         if isinstance(option, click.Option) and (option.expose_value or option.name == "cache")
     }
+    if "schema_version" in values and "settings" in values:
+        values = _of_a_run(values, options)
     given = {}
     for key, value in values.items():
         option = options.get(str(key).replace("_", "-"))
@@ -60,6 +59,15 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         if value is not None:  # `dim:` alone leaves it to the default
             given[option.name] = _as_typed(value, option)
     ctx.default_map = {**(ctx.default_map or {}), **given}
+
+
+def _of_a_run(config: dict[str, Any], options: Collection[str]) -> dict[str, Any]:
+    """What a run's `config.json` says of a command's options."""
+    values = {**(config["source"] or {}), **config["settings"]}
+    values["sampler"] = values.pop("samplers")
+    if "seeds" in options:
+        values["seeds"] = config.get("seeds", values.pop("seed"))
+    return {key: value for key, value in values.items() if key.replace("_", "-") in options}
 
 
 def _as_typed(value: Any, option: click.Option) -> Any:

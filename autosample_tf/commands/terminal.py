@@ -124,6 +124,8 @@ def reporting(console: Console, run_dir: Path) -> Iterator[Callable[[str, int], 
     def report(stage: str, epochs: int) -> Report:
         if not reports:
             print_data(run_dir, console)
+        for each in reports:  # Keras ends none where training did with an error
+            each.close()
         reports.append(Report(stage, epochs, console))
         return reports[-1]
 

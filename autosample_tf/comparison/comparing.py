@@ -3,8 +3,8 @@
 Everybody gets the same data, model, seeds and budget: as many epochs as a search and its
 retraining may take together, as many decays of the learning rate, and an end when validation NDCG
 has not risen for `patience` epochs. That is fair to exhaustive search, whose every model may be
-trained for as long as the one that ours ends with; epochs of mixtures that lose a trial count in
-our cost. Each run is a run folder like any other, so what was compared can be
+trained for as long as ours is searched and retrained; a trial's epochs come on top and count in our
+cost. Each run is a run folder like any other, so what was compared can be
 recommended from, exported, and gone on with where it stopped.
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.comparison.significance import adjusted, mean_of, paired_p_value
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import TrainingDivergedError, expected
 from autosample_tf.interactions import Dataset
 from autosample_tf.runs import Run, folder_name
 from autosample_tf.samplers import Sampler, build_samplers
@@ -71,8 +71,8 @@ def compare(
 ) -> dict[str, Any]:
     """Runs everybody with every seed, and writes `comparison.json` into the folder.
 
-    A contestant that fails with some seed, whose training diverges, say, is left out, with every
-    seed, and told; resuming tries it again.
+    A contestant whose training diverges with some seed is left out, with every seed, and told;
+    resuming tries it again.
 
     Args:
       source: as of `training.search`.
@@ -93,7 +93,7 @@ def compare(
 
     Raises:
       InputError: for data or settings that cannot be used, and if AutoSample fails or no sampler
-        alone is left.
+        alone is left; for whatever else a run fails by, after which `resume` goes on.
     """
     settings = settings or Settings()
     seeds = [int(seed) for seed in seeds]
@@ -110,21 +110,23 @@ def compare(
         if len(seeds) > len(begun):
             run.write_json("config.json", {**run.config(), "seeds": list(seeds)})
         outcomes: list[Outcome] = []
-        failed: dict[str, dict[str, str]] = {}
+        diverged: dict[str, dict[str, Any]] = {}
         for seed in seeds:
             seeded = dataclasses.replace(settings, seed=seed)
             for name, own in contestants(seeded, against, variants).items():
+                if name in diverged:
+                    continue
                 try:
                     outcome = _outcome(name, own, source, run.path / "runs", runner)
-                except InputError as error:
-                    failed.setdefault(name, {})[str(seed)] = str(error)
-                    _may_fail(failed, contestants(seeded, against), error)
-                    log.warning("%s failed with seed %d, and is left out: %s", name, seed, error)
+                except TrainingDivergedError as error:
+                    diverged[name] = {"seed": seed, "error": str(error)}
+                    _check_enough_left(diverged, contestants(seeded, against), error)
+                    log.warning("%s diverged with seed %d, and is left out: %s", name, seed, error)
                     continue
                 outcomes.append(outcome)
                 if on_outcome:
                     on_outcome(outcome)
-        outcomes = [outcome for outcome in outcomes if outcome.contestant not in failed]
+        outcomes = [outcome for outcome in outcomes if outcome.contestant not in diverged]
         metric = f"ndcg@{settings.top_k[0]}"
         found = {
             "dataset": config["dataset"]["name"],
@@ -134,7 +136,7 @@ def compare(
             "patience": settings.patience,
             "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
-            "failed": failed,
+            "diverged": diverged,
             **summary(outcomes, metric, f"recall@{settings.top_k[0]}", variants or ()),
         }
         run.write_json("comparison.json", found)
@@ -284,9 +286,11 @@ def _check(settings: Settings, seeds: Sequence[int], against: Sequence[str] | No
         )
 
 
-def _may_fail(failed: Iterable[str], everybody: Iterable[str], error: InputError) -> None:
-    """Raises the error where without those that failed there is nothing to compare."""
-    left = set(everybody) - set(failed)
+def _check_enough_left(
+    diverged: Iterable[str], everybody: Iterable[str], error: TrainingDivergedError
+) -> None:
+    """Raises the error where without those that diverged there is nothing to compare."""
+    left = set(everybody) - set(diverged)
     if AUTOSAMPLE not in left or not left - {UNIFORM, AUTOSAMPLE}:
         raise error
 

@@ -22,7 +22,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         f"{found['most_epochs']} epochs, and until validation {metric} has not risen for "
         f"{found['patience']}; before that it may go back to its best epoch, and on at a fifth of "
         f"the learning rate, {found['rate_decays']} x. ± is a standard error, users pooled over "
-        f"seeds; seconds and epochs are a seed's, those of mixtures that lost a trial among them. "
+        f"seeds; seconds and epochs are a seed's, those of a trial among them. "
         f"`autosample - it` is the paired difference in test {metric}, and p of its t-test over "
         "users, adjusted by Benjamini and Hochberg for all that are told here.",
         "",
@@ -32,8 +32,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         *(_verdict(name, each) for name, each in found["choices"].items()),
         _cost(found),
-        *(f"- {name} failed with seed {seed}, and is left out: {error}"
-          for name, errors in found["failed"].items() for seed, error in errors.items()),
+        *(f"- {name} diverged with seed {each['seed']}, and is left out: {each['error']}"
+          for name, each in found["diverged"].items()),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

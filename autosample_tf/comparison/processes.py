@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from autosample_tf.errors import InputError
+from autosample_tf.errors import InputError, TrainingDivergedError
 from autosample_tf.settings import Settings
 
 
@@ -24,7 +24,8 @@ def search_separately(
     """`training.search` by `autosample-tf search`, of a `training.Source`.
 
     Raises:
-      InputError: with the command's own line, if it failed.
+      InputError: with the command's own line, if it failed; a `TrainingDivergedError` if that is
+        why.
       ChildProcessError: if a signal ended it, as where memory is short.
     """
     of_a_run = {"schema_version": 1, "source": dataclasses.asdict(source),
@@ -44,4 +45,7 @@ def search_separately(
         raise ChildProcessError(f"The run in {run_dir} was ended by signal {-ended.returncode}.")
     if ended.returncode:
         told = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise InputError(f"{told[-1].removeprefix('Error: ')} (the run in {run_dir})")
+        message = told[-1].removeprefix("Error: ")
+        diverged = message.endswith(TrainingDivergedError.REMEDY)
+        error = TrainingDivergedError if diverged else InputError
+        raise error(f"{message} (the run in {run_dir})")

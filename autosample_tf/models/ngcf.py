@@ -83,7 +83,7 @@ class NGCF(GraphModel):
             dtype=dtype,
         )
         for name, share in (("node_dropout", node_dropout), ("message_dropout", message_dropout)):
-            if not 0 <= share <= 1 - 2**-15:  # as `Draws.shared_chances` can tell it from 1
+            if not 0 <= share < 1:
                 raise expected(f"a {name} in [0, 1)", received=share, remedy="Change it.")
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.dim = (layers + 1) * dim

@@ -79,15 +79,7 @@ class Tower:
     def added(self) -> list[tf.Tensor]:
         """What its layers added to the loss in its last call: of activity regularizers, and of
         `add_loss`."""
-        return [one for one in self.model.losses if self._is_kept(one)]
-
-    def regularizers(self) -> list[tf.Tensor]:
-        """What its variables' regularizers weigh."""
-        return [one for one in self.model.losses if not self._is_kept(one)]
-
-    def _is_kept(self, loss: tf.Tensor) -> bool:
-        # Keras computes regularizers anew whenever it is asked, and keeps what calls added.
-        return any(loss is other for other in self.model.losses)
+        return kept_of(self.model.losses, self.model.losses)
 
     def check_rows_apart(self) -> None:
         """Refuses, with an `InputError`, layers whose rows in training depend on one another.
@@ -95,10 +87,11 @@ class Tower:
         They would normalize positives and negatives each by their own mean.
         """
         for layer in self.model.submodules:
-            if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.trainable:
+            kinds = [kind.__name__ for kind in type(layer).__mro__]
+            if any("BatchNormalization" in kind for kind in kinds) and layer.trainable:
                 raise expected(
                     f"layers in the {self.what} that take each row by itself",
-                    received=f"{layer.name!r}, a BatchNormalization",
+                    received=f"{layer.name!r}, a {kinds[0]}",
                     remedy="Use LayerNormalization, or freeze it (trainable = False).",
                 )
 
@@ -112,6 +105,12 @@ class Tower:
                 received=f"NaN or infinity for {table.id_of(int(np.argmin(is_finite)))!r}",
                 remedy="Look for such numbers among its features and weights.",
             )
+
+
+def kept_of(losses: list[tf.Tensor], again: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Those that a call added, of a layer's losses asked for twice: regularizers are computed anew
+    each time."""
+    return [one for one in losses if any(one is other for other in again)]
 
 
 def _in_blocks(embed: Callable[[tf.Tensor], tf.Tensor], ids: tf.Tensor) -> tf.Tensor:

@@ -11,6 +11,7 @@ tower in every step, with gradient.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from autosample_tf.models.features import (
     read_catalogue,
     read_columns,
 )
-from autosample_tf.models.tower import Names, Tower
+from autosample_tf.models.tower import Names, Tower, kept_of
 from autosample_tf.ops.randomness import Draws
 from autosample_tf.ops.replicas import global_rows, rows_in_step
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
@@ -126,7 +127,7 @@ class TwoTower(DotProduct, tf.keras.Model):
         self.dim = everything.shape[1]
         self._candidates.check_finite(everything, self.catalogue)
         self._candidates.check_rows_apart()
-        self._added: list[tf.Tensor] = []  # to the loss, by this step's candidates so far
+        self._step = threading.local()  # what a replica's candidates have `added` so far
         self.cache = tf.Variable(
             everything,
             trainable=False,
@@ -265,7 +266,7 @@ class TwoTower(DotProduct, tf.keras.Model):
         return Resting()
 
     def propagate_batch(self, features: Features, *, training: bool) -> InStep | InEvaluation:
-        self._added = []
+        self._step.added = []
         queries = self._embed_queries(features, training=training)
         if not training:
             return InEvaluation(queries, tf.constant(0.0))
@@ -275,8 +276,10 @@ class TwoTower(DotProduct, tf.keras.Model):
     def losses(self) -> list[tf.Tensor]:
         """The regularizers of the towers' layers, and what those of the candidate tower added in
         this step so far."""
-        regularizers = [*self._queries.regularizers(), *self._candidates.regularizers()]
-        return [*regularizers, *self._added]
+        own = super().losses
+        in_calls = kept_of(own, super().losses)
+        regularizers = [one for one in own if not any(one is other for other in in_calls)]
+        return [*regularizers, *getattr(self._step, "added", [])]
 
     def users(self, state: Resting | InStep | InEvaluation, ids: tf.Tensor) -> tf.Tensor:
         """Of a step's state: the batch's, of which `ids` [batch] are the users."""
@@ -288,7 +291,7 @@ class TwoTower(DotProduct, tf.keras.Model):
         training = isinstance(state, InStep)
         rows = self._candidates.embed(self.catalogue, ids, training=training)
         if training:
-            self._added += self._candidates.added()
+            self._step.added += self._candidates.added()
         return rows
 
     def cached_items(self, ids: tf.Tensor) -> tf.Tensor:

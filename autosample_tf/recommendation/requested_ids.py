@@ -128,7 +128,7 @@ def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
     except (InputError, pa.ArrowException) as error:
         raise expected(
             f"pairs of users and items in {path}",
-            received=f"this: {error}",
+            received=str(error).partition("; received ")[2].partition(". ")[0],
             remedy="Call their columns user and item, as `recommend --output` does.",
         ) from error
 

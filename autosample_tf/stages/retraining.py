@@ -84,11 +84,14 @@ def _refit(
     start: Start, weights: Mapping[str, float], epochs_by_rate: Sequence[int]
 ) -> Recommender:
     """Trains on train and validation together, for as many epochs as led to the best one, at
-    their learning rates. Samplers that follow the training's progress begin it anew, so that after
-    going back to an epoch they are earlier in it than they were."""
+    their learning rates; from the start as it was where retraining went back to it.
+
+    Samplers that follow the training's progress begin it anew, so that after going back to an epoch
+    they are earlier in it than they were.
+    """
     job, pairs = start.job, start.job.data.seen
     model, optimizer = start.initialized(pairs, goes_on=not start.shrinks)
-    if start.shrinks:
+    if start.shrinks and epochs_by_rate[0]:
         start.shrink(model)
     rate = rates(job.settings.learning_rate, epochs_by_rate)
     fit(

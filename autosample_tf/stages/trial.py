@@ -1,4 +1,4 @@
-"""Which mixture retraining goes on with: the searched one has to earn its place.
+"""Which mixture retraining is under: the searched one has to earn its place.
 
 Where all samplers are about as good, what they have in common is better than a choice among
 them; where one is best by far, it is better alone; and how far to lean, a signal says worse than
@@ -31,7 +31,7 @@ from autosample_tf.callbacks import (
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
-from autosample_tf.runs import Run, folder_name, leave_history
+from autosample_tf.runs import History, Run, folder_name, leave_history
 from autosample_tf.samplers import Feedback, build_samplers
 from autosample_tf.settings import TRYING_OBJECTIVES, Settings
 from autosample_tf.stages.fitting import (
@@ -205,7 +205,7 @@ class Contender:
         best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
         best.start_from(self.begins_at, self.model, self._autosample.optimizer)
         if self._shrinks:
-            self._start.shrink(self.model)  # else `fit` restores what was trained since
+            self._start.shrink(self.model)  # of a run that goes on `fit` restores what was trained
         self.rows = fit(
             job,
             self._autosample,
@@ -255,7 +255,9 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> None:
             if diverged.keys() == mixtures.keys():
                 raise
             log.warning("out of the trial, %s: %s", under(name), error)
-        rows[name] = contender.rows
+        history = History(_folder(job.run, name) / "history.csv")
+        history.load(epochs)  # of one that diverged the epochs before
+        rows[name] = history.rows
         del contender
         gc.collect()  # Keras keeps its model in cycles
     ended = [name for name in mixtures if name not in diverged]
