@@ -81,7 +81,7 @@ class Run:
         config = self.config()
         searched = config.get("searched")  # relative to the folder
         origin = ["--run", os.path.normpath(self.path / searched)] if searched else []
-        command = ["autosample-tf", config["command"], "--resume", *origin]
+        command = ["autosample-tf", config.get("command", "search"), "--resume", *origin]
         return shlex.join([*command, "--run-dir", str(self.path)])
 
     def check_is_one(self) -> None:

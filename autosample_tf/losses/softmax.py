@@ -27,8 +27,8 @@ def softmax(positive_scores: tf.Tensor, negative_scores: tf.Tensor) -> tf.Tensor
     Returns:
       [batch], at least 0.
     """
-    if negative_scores.shape[1] == 0:  # whose logarithm's derivatives would be NaN
-        return tf.zeros_like(positive_scores)
+    if negative_scores.shape[1] == 0:  # the logarithm's derivatives would be no numbers
+        return 0.0 * positive_scores
     leads = negative_scores - positive_scores[:, None]
     return tf.nn.softplus(tf.reduce_logsumexp(leads, axis=1))
 
