@@ -12,6 +12,8 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".inter": "\t"}  # by extension
 _LONGEST_LINE = 1 << 20  # characters of a header; pyarrow has as many bytes for a row
+_RELEASE_SECONDS = 1.0  # to wait for at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +231,20 @@ def _parse(
                 include_columns=list(types), column_types=types
             ),
         )
-    return table, lines.number
+        number, counted = lines.number, weakref.ref(lines)
+        del lines
+        _wait_for_release(counted)
+    return table, number
+
+
+def _wait_for_release(read: weakref.ref[_Lines]) -> None:
+    """Waits until pyarrow's reading thread has let go of what it read from, which is soon.
+
+    To let go it needs Python; where that has ended by then, it ends the process with an abort.
+    """
+    until = time.monotonic() + _RELEASE_SECONDS
+    while read() is not None and time.monotonic() < until:
+        time.sleep(0.0005)
 
 
 def _trimmed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
