@@ -285,8 +285,7 @@ def _plain(name: str, value: Any, kind: str) -> Any:
     if hasattr(value, "item") and not getattr(value, "ndim", 0):  # NumPy's scalars
         value = value.item()
     if not isinstance(value, accepted) or (isinstance(value, bool) and own is not bool):
-        flag = "--" + {"samplers": "sampler"}.get(name, name).replace("_", "-")
-        raise expected(f"{told} as {flag}", received=repr(value), remedy="Change it.")
+        raise expected(f"{told} as {_flag(name)}", received=repr(value), remedy="Change it.")
     return own(value)
 
 
@@ -300,5 +299,9 @@ def default_batch_size(num_pairs: int) -> int:
 
 def _check(name: str, value: Any, wanted: str, holds: Any) -> None:
     if value is not None and not holds(value):
-        flag = "--" + name.replace("_", "-")
-        raise expected(f"{flag} {wanted}", received=value, remedy="Change it.")
+        raise expected(f"{_flag(name)} {wanted}", received=value, remedy="Change it.")
+
+
+def _flag(name: str) -> str:
+    """What the command line calls a setting."""
+    return "--" + ("sampler" if name == "samplers" else name.replace("_", "-"))

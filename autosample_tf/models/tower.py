@@ -79,7 +79,7 @@ class Tower:
     def added(self) -> list[tf.Tensor]:
         """What its layers added to the loss in its last call: of activity regularizers, and of
         `add_loss`."""
-        return kept_of(self.model.losses, self.model.losses)
+        return parted(self.model.losses, self.model.losses)[1]
 
     def check_rows_apart(self) -> None:
         """Refuses, with an `InputError`, layers whose rows in training depend on one another.
@@ -107,10 +107,15 @@ class Tower:
             )
 
 
-def kept_of(losses: list[tf.Tensor], again: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Those that a call added, of a layer's losses asked for twice: regularizers are computed anew
-    each time."""
-    return [one for one in losses if any(one is other for other in again)]
+def parted(
+    losses: list[tf.Tensor], again: list[tf.Tensor]
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """A layer's losses, asked for twice, as those of regularizers, which are computed anew each
+    time, and those that its last call added."""
+    parts: tuple[list[tf.Tensor], list[tf.Tensor]] = ([], [])
+    for one in losses:
+        parts[any(one is other for other in again)].append(one)
+    return parts
 
 
 def _in_blocks(embed: Callable[[tf.Tensor], tf.Tensor], ids: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ from autosample_tf.models.features import (
     read_catalogue,
     read_columns,
 )
-from autosample_tf.models.tower import Names, Tower, kept_of
+from autosample_tf.models.tower import Names, Tower, parted
 from autosample_tf.ops.randomness import Draws
 from autosample_tf.ops.replicas import global_rows, rows_in_step
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
@@ -276,9 +276,7 @@ class TwoTower(DotProduct, tf.keras.Model):
     def losses(self) -> list[tf.Tensor]:
         """The regularizers of the towers' layers, and what those of the candidate tower added in
         this step so far."""
-        own = super().losses
-        in_calls = kept_of(own, super().losses)
-        regularizers = [one for one in own if not any(one is other for other in in_calls)]
+        regularizers, _ = parted(super().losses, super().losses)
         return [*regularizers, *getattr(self._step, "added", [])]
 
     def users(self, state: Resting | InStep | InEvaluation, ids: tf.Tensor) -> tf.Tensor:

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from autosample_tf.errors import InputError, NoRowsError, expected
-from autosample_tf.reading.columns import Part
 from autosample_tf.reading.compression import extension, open_text
+from autosample_tf.reading.events import gather
 from autosample_tf.reading.formats import read_part
-from autosample_tf.reading.identifiers import Unusable, encode
 from autosample_tf.reading.sources import EXTENSIONS
 from autosample_tf.reading.table_options import DEFAULTS
 
@@ -121,8 +120,7 @@ def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
     try:
         if extension(path) in (".jsonl", ".ndjson") and (lists := _read_lists(path)):
             return lists
-        part = read_part(path, DEFAULTS)
-        return _as_text(part, "user"), _as_text(part, "item")
+        events = gather([read_part(path, DEFAULTS)])
     except NoRowsError:
         return nothing, nothing
     except (InputError, pa.ArrowException) as error:
@@ -131,19 +129,8 @@ def _read_pairs(path: Path) -> tuple[pa.Array, pa.Array]:
             received=str(error).partition("; received ")[2].partition(". ")[0],
             remedy="Call their columns user and item, as `recommend --output` does.",
         ) from error
-
-
-def _as_text(part: Part, role: str) -> pa.Array:
-    """A column's ids as a dataset has them, [num_rows]."""
-    encoded = encode([part.columns[role]])
-    if isinstance(encoded, Unusable):
-        raise expected(
-            f"an id in every row of {part.place(encoded.row)}",
-            received=encoded.reason,
-            remedy="Fill it in or delete the row.",
-        )
-    ids, codes = encoded
-    return pa.array(ids, pa.string()).take(pa.array(codes))
+    of_users, of_items = (pa.array(ids, pa.string()) for ids in (events.user_ids, events.item_ids))
+    return of_users.take(pa.array(events.users)), of_items.take(pa.array(events.items))
 
 
 def _read_lists(path: Path) -> tuple[pa.Array, pa.Array] | None:
