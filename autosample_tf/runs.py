@@ -20,7 +20,6 @@ import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from filelock import FileLock, Timeout
 
 import autosample_tf
 from autosample_tf.errors import InputError, expected
+from autosample_tf.installed import installed_version
 from autosample_tf.whole_files import whole
 
 SCHEMA_VERSION = 1
@@ -293,7 +293,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
-        "packages": {name: metadata.version(name) for name in _REPORTED_PACKAGES},
+        "packages": {name: installed_version(name) for name in _REPORTED_PACKAGES},
     }
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module, metadata
 from pathlib import Path
 
+from autosample_tf.installed import installed_version
+
 # As in pyproject.toml, which a test compares: at least the first, below the second.
 REQUIREMENTS: dict[str, tuple[str, str | None]] = {
     "click": ("8.1", "9"),
@@ -85,7 +87,7 @@ def _packages() -> Iterator[Finding]:
     for name, (least, below) in REQUIREMENTS.items():
         install = f'Run `pip install "{name}>={least}{f",<{below}" if below else ""}"`.'
         try:
-            version = metadata.version(name)
+            version = installed_version(name)
         except metadata.PackageNotFoundError:
             yield Finding(name, "not installed", install)
             continue
