@@ -24,7 +24,8 @@ from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
 from autosample_tf.stages.fitting import Job, Stretch, fit, learned_from, seen_in_test, stage_seed
 from autosample_tf.stages.results import SearchResult, took
-from autosample_tf.stages.trial import Start, after_trial
+from autosample_tf.stages.start import Start
+from autosample_tf.stages.trial import after_trial
 
 log = logging.getLogger(__name__)
 
