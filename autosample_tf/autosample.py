@@ -32,6 +32,7 @@ from autosample_tf.optimizers import RowSparseAdam
 from autosample_tf.pipeline import TRAIN_POSITIVES
 from autosample_tf.samplers import Feedback, Sampler, build_samplers
 from autosample_tf.settings import MIXINGS, STANDARD_SET, TEMPERATURES
+from autosample_tf.step import examples
 from autosample_tf.step.dense import Dense, tensors, through_propagation, watched
 from autosample_tf.step.health import Health
 from autosample_tf.step.pool import Step
@@ -213,14 +214,20 @@ class AutoSample(tfrs.Model):
             self.optimizer.build(self.model.trainable_variables)
 
     def fit(self, x: Any = None, *arguments: Any, **options: Any) -> tf.keras.callbacks.History:
-        """As `tf.keras.Model.fit`; features are checked before a step is traced.
+        """As `tf.keras.Model.fit`; batches are checked before a step is traced.
+
+        Args:
+          x: a `tf.data.Dataset` of batches: of features, as a `TwoTower`'s towers take them; for
+            any other model as `pipeline.training_batches` makes them, of which `user` and
+            `positive` will do.
 
         Raises:
-          InputError: for batches that a model of features cannot be trained on.
+          InputError: for batches that the model cannot be trained on.
         """
-        if isinstance(self.model, Featured) and isinstance(x, tf.data.Dataset):
+        if isinstance(x, tf.data.Dataset):
             with self.distribute_strategy.scope():  # towers may be built here
-                self.model.check_batches(x.element_spec)
+                featured = isinstance(self.model, Featured)
+                (self.model if featured else examples).check_batches(x.element_spec)
         return super().fit(x, *arguments, **options)
 
     @property
@@ -430,9 +437,10 @@ class AutoSample(tfrs.Model):
 
     def _examples(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """A batch as `pipeline.training_batches` makes them, of whatever `fit` is given."""
-        if not isinstance(self.model, Featured):
-            return data
-        return self.model.examples(data, self.optimizer.iterations)
+        done = self.optimizer.iterations if self.optimizer else tf.constant(0, tf.int64)
+        if isinstance(self.model, Featured):
+            return self.model.examples(data, done)
+        return examples.completed(data, done)
 
     def _propagate(self, data: dict[str, tf.Tensor], *, training: bool = True) -> State:
         if isinstance(self.model, Featured):
