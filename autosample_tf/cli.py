@@ -7,7 +7,6 @@ import functools
 import json
 import logging
 import os
-import shlex
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -69,10 +68,10 @@ class Commands(click.Group):
             ctx.exit(1)
 
 
-def _one_line(error: BaseException, resuming: list[str] | None) -> str:
+def _one_line(error: BaseException, resuming: str | None) -> str:
     """What the user is told; an error that is not the input's fault is named, too."""
     if isinstance(error, KeyboardInterrupt):
-        return f"Interrupted.{f' Go on with: {shlex.join(resuming)}' if resuming else ''}"
+        return f"Interrupted.{f' Go on with: {resuming}' if resuming else ''}"
     if isinstance(error, (InputError, OSError, ImportError)):
         return " ".join(str(error).split())
     first = (str(error).strip().splitlines() or ["no message"])[0]  # TensorFlow's have many
@@ -157,7 +156,7 @@ def retrain(
     config = Run.existing(searched).config()
     training = load_training(config["settings"]["model"], device=device)
     run_dir = run_dir or _default_run_dir(config["dataset"]["name"], config["settings"]["model"])
-    _goes_on_with("retrain", run_dir, "--run", str(searched))
+    _goes_on_with("retrain", run_dir, searched)
     changes = {k: v for k, v in options.items() if k in SETTING_NAMES and v is not None}
     with reporting(console, run_dir) as reporter:
         metrics = training.retrain(
@@ -429,10 +428,11 @@ def doctor(as_json: bool, quiet: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _goes_on_with(command: str, run_dir: Path, *more: str) -> None:
+def _goes_on_with(command: str, run_dir: Path, searched: Path | None = None) -> None:
     """Notes what to call after an interruption, for `Commands` to tell."""
-    resuming = ["autosample-tf", command, "--resume", "--run-dir", str(run_dir), *more]
-    click.get_current_context().find_root().obj = resuming
+    from autosample_tf.runs import resuming
+
+    click.get_current_context().find_root().obj = resuming(command, run_dir, searched)
 
 
 def _print_end(metrics: dict[str, Any], run_dir: Path, console: Console, as_json: bool) -> None:

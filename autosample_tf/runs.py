@@ -80,9 +80,8 @@ class Run:
         """The command that goes on with the run."""
         config = self.config()
         searched = config.get("searched")  # relative to the folder
-        origin = ["--run", os.path.normpath(self.path / searched)] if searched else []
-        command = ["autosample-tf", config.get("command", "search"), "--resume", *origin]
-        return shlex.join([*command, "--run-dir", str(self.path)])
+        origin = os.path.normpath(self.path / searched) if searched else None
+        return resuming(config.get("command", "search"), self.path, origin)
 
     def check_is_one(self) -> None:
         """Refuses, with an `InputError`, a comparison's folder, which has several."""
@@ -279,6 +278,18 @@ def leave_history(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != "history.csv":
             path.unlink()
+
+
+def resuming(command: str, run_dir: Path, searched: str | Path | None = None) -> str:
+    """The command that goes on with what another began.
+
+    Args:
+      command: the one that began it.
+      run_dir: its folder.
+      searched: the run that `retrain` goes on from.
+    """
+    origin = ["--run", str(searched)] if searched else []
+    return shlex.join(["autosample-tf", command, "--resume", *origin, "--run-dir", str(run_dir)])
 
 
 def folder_name(name: str) -> str:
