@@ -54,6 +54,8 @@ _TEMPERATURES_ON_LARGE_DATA = {**TEMPERATURES, "validation": 0.1}
 _LARGE_DATA = 204_800  # train pairs, or more
 _TRIAL_EPOCHS = 5
 _SMALL_DATA = 65_536  # train pairs; of fewer a trial and the timing of samplers take too long
+# Settings that are lowered on small data, or of a short search.
+LOWERED = ("batch_size", "drop_warmup")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +216,8 @@ class Settings:
             )
 
     def resolved(self, num_pairs: int) -> Settings:
-        """These settings with every None replaced by what it stands for.
+        """These settings with every None replaced by what it stands for, and those of `LOWERED` as
+        they will be.
 
         Args:
           num_pairs: the train pairs of the dataset.

@@ -259,8 +259,10 @@ def held_out(data: Dataset, settings: Settings, split: str) -> tuple[Pairs, Pair
 
 
 def _as_source(source: str | Path | Source | Dataset) -> Source | Dataset:
-    if isinstance(source, str | os.PathLike):
-        return Source(os.fspath(source))
+    if isinstance(source, os.PathLike):
+        return Source(os.path.abspath(source))  # of which none is a published dataset's name
+    if isinstance(source, str):
+        return Source(source)
     if not isinstance(source, Source | Dataset):
         raise expected(
             "a dataset's name, its path, a Source or a Dataset",

@@ -297,3 +297,40 @@ def test_resuming_with_other_settings_lists_them(tiny_run: Path, command: Comman
     line = told_in_one_line(command(*arguments[:4], "--search-epochs", "1"))
     assert "others: settings.search_epochs was 2, is 1. Resume" in line  # not --rewind-epoch
     assert fingerprints(tiny_run) == before
+
+
+@pytest.fixture(scope="module")
+def run_of_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose data was made in Python: its `config.json` names none."""
+    import autosample_tf
+
+    run_dir = tmp_path_factory.mktemp("python") / "run"
+    settings = autosample_tf.Settings(
+        samplers=("rns",), dim=4, search_epochs=1, retrain_epochs=1, batch_size=100_000
+    )
+    autosample_tf.search(autosample_tf.load("synthetic"), settings, run_dir=run_dir)
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--resume", "--run-dir", "{run}"], ["--config", "{run}/config.json"]]
+)
+def test_data_that_came_from_python_is_no_other_dataset(
+    arguments: list[str], run_of_python: Path, command: Command
+) -> None:
+    given = [argument.format(run=run_of_python) for argument in arguments]
+    line = told_in_one_line(command("search", *given))
+    assert f"the run of {run_of_python / 'config.json'} was given from Python" in line
+    assert "--dataset" in line
+
+
+def test_a_setting_that_the_data_lowered_may_be_told_again(
+    tmp_path: Path, command: Command
+) -> None:
+    asked = ["search", "--run-dir", tmp_path / "run", *flags(LEAST)]
+    assert command(*asked, "--batch-size", "100000").code == 0
+    stored = Run(tmp_path / "run").config()["settings"]["batch_size"]
+    assert stored < 100_000
+    assert command(*asked, "--batch-size", "100000", "--resume").code == 0
+    line = told_in_one_line(command(*asked, "--batch-size", "10", "--resume"))
+    assert f"settings.batch_size was {stored}, is 10. Resume" in line

@@ -139,6 +139,7 @@ def pairs(dataset: Dataset, split: str) -> set[tuple[str, str]]:
         ("train.jsonl.gz", "validation.jsonl.gz", "test.jsonl"),
         ("ml.train.inter", "ml.valid.inter", "ml.test.inter"),
         ("train-00000-of-00001.parquet", "dev.parquet", "test_0.parquet"),
+        ("interactions_train.csv", "interactions-validation.csv", "interactions_test.csv"),
         ("Train.csv", "val.csv", "Testing.csv.zst"),
     ],
 )

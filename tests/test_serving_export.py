@@ -151,6 +151,7 @@ class TestAgreement:
             (name_another, "items"),
             (lambda server: server._popularity.assign(server._popularity + 1),
              "the popularity ranking"),
+            (lambda server: swap(server._norms), "similar items"),
         ],
     )  # fmt: skip
     def test_a_wrong_table_is_found(self, sabotage, named, tiny_run, tmp_path):
@@ -270,9 +271,13 @@ def test_every_warm_up_request_is_answered(exported):
             for name, values in arrays.items()
         }
         requests.append(Request(sent.model_spec.signature_name, inputs))
-    assert {request.signature for request in requests} == set(
-        tf.saved_model.load(str(exported)).signatures
-    )
+    batched = {
+        name
+        for name, signature in tf.saved_model.load(str(exported)).signatures.items()
+        if all(one.shape.rank for one in signature.structured_input_signature[1].values())
+    }
+    assert {request.signature for request in requests} == batched
+    assert {"serving_default", "score", "embed_user", "embed_item"} == batched
     answers = ask(exported, requests)
     assert not [answer for answer in answers if "error" in answer]
     assert {len(answer["known"]) for answer in answers} == {1, 32}

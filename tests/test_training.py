@@ -17,6 +17,7 @@ from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset
 from autosample_tf.models import MF
+from autosample_tf.settings import LOWERED
 from autosample_tf.splits import with_validation
 from autosample_tf.stages import retraining, searching, trial
 from autosample_tf.synthetic import synthetic
@@ -118,6 +119,17 @@ def test_a_batch_has_no_more_rows_than_there_are_pairs() -> None:
     assert autosample_tf.Settings(batch_size=5000).resolved(1000).batch_size == 1000
     assert autosample_tf.Settings(batch_size=500).resolved(1000).batch_size == 500
     assert autosample_tf.Settings().resolved(50).batch_size == 50
+
+
+def test_what_is_resolved_though_it_was_given_is_known_to_be_lowered() -> None:
+    given = autosample_tf.Settings(search_epochs=2, drop_warmup=1).resolved(10**6)
+    given = dataclasses.replace(given, drop_warmup=5)
+    changed = [
+        name
+        for name, value in given.to_dict().items()
+        if given.resolved(100).to_dict()[name] != value
+    ]
+    assert sorted(changed) == sorted(LOWERED)
 
 
 def test_test_is_evaluated_once_and_last(peculiar: Observed) -> None:

@@ -24,6 +24,7 @@ from autosample_tf.reading.table_options import NAMES as TABLE_OPTIONS
 DEFAULTS = known.Settings()
 SETTING_NAMES = [field.name for field in dataclasses.fields(known.Settings)]
 _SOURCE_OPTIONS = ("data_dir", *TABLE_OPTIONS)
+_SOURCELESS = "autosample_tf.sourceless"  # in a context's meta: a --config that names no dataset
 
 
 def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -49,6 +50,8 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         if isinstance(option, click.Option) and (option.expose_value or option.name == "cache")
     }
     if "schema_version" in values and "settings" in values:
+        if values["source"] is None:
+            ctx.meta[_SOURCELESS] = path
         values = _of_a_run(values, options)
     given = {}
     for key, value in values.items():
@@ -300,13 +303,15 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
 
     run = Run.existing(run_dir)
     config = run.config()
+    if config["source"] is None and not was_given("dataset"):
+        raise _given_from_python(run.path / "config.json")
     stored = {**config["settings"], **(config["source"] or {})}
     stored |= {name: config[name] for name in ("seeds", "against") if name in config}
     # Before they are put together: of both, a check may name one that was not given.
     given = {
         name: list(options[name]) if isinstance(options[name], tuple) else options[name]
         for name in config["settings"]
-        if name in options and was_given(name)
+        if name in options and was_given(name) and name not in known.LOWERED
     }
     before = {name: config["settings"][name] for name in given}
     run.check_same({"settings": before}, {"settings": given})
@@ -331,8 +336,23 @@ def chosen_settings(options: dict[str, Any]) -> known.Settings:
 
 
 def chosen_dataset(options: dict[str, Any]) -> str:
-    """An empty name, as an unset shell variable gives, is not the default."""
+    """An empty name, as an unset shell variable gives, is not the default.
+
+    Raises:
+      InputError: where `--config` is of a run whose data came from Python, and none is named.
+    """
+    config = click.get_current_context().meta.get(_SOURCELESS)
+    if options["dataset"] is None and config:
+        raise _given_from_python(config)
     return "synthetic" if options["dataset"] is None else options["dataset"]
+
+
+def _given_from_python(config: Path) -> InputError:
+    return expected(
+        f"the dataset that the run of {config} was given from Python",
+        received="none",
+        remedy="Write it to a file and name that with --dataset.",
+    )
 
 
 def chosen_source(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -136,12 +137,10 @@ def _tables(paths: Sequence[Path], source: str, name: str) -> Files:
 
 
 def _split_of(path: Path) -> str | None:
-    """`train` of `train.csv`, of RecBole's `ml.train.inter`, of `train-00000-of-00002.parquet`."""
-    stem = bare(path).stem.lower()
-    for word in (stem, stem.rpartition(".")[2], stem.partition("-")[0], stem.partition("_")[0]):
-        if word in _SPLIT_NAMES:
-            return _SPLIT_NAMES[word]
-    return None
+    """`train` of `train.csv`, of RecBole's `ml.train.inter`, of `train-00000-of-00002.parquet`, of
+    `interactions_train.csv`."""
+    words = re.split(r"[-_.]", bare(path).stem.lower())
+    return _SPLIT_NAMES.get(words[0]) or _SPLIT_NAMES.get(words[-1])
 
 
 def _check_extension(path: Path) -> None:

@@ -17,7 +17,7 @@ from autosample_tf.interactions import Dataset
 from autosample_tf.representations import Representations
 from autosample_tf.runs import SCHEMA_VERSION
 from autosample_tf.serving.graph import Server
-from autosample_tf.serving.indexing import check_installed, write_index
+from autosample_tf.serving.indexing import check_inner_products, check_installed, write_index
 from autosample_tf.serving.model_card import model_card
 from autosample_tf.serving.verification import Ranked, Request, check_agreement
 from autosample_tf.serving.warmup import write_warmup_requests
@@ -79,7 +79,7 @@ def export(
     try:
         with tempfile.TemporaryDirectory(prefix="partial-", dir=versions) as folder:
             written = Path(folder) / "model"
-            _write(written, trained, top_k, quantize, index)
+            _write(written, trained, top_k, quantize, index, leave_out_test)
             return _published(written, versions)
     except (OSError, tf.errors.OpError) as error:
         raise expected(
@@ -90,10 +90,17 @@ def export(
 
 
 def _write(
-    folder: Path, trained: TrainedRun, k: int, quantize: str | None, index: str | None
+    folder: Path,
+    trained: TrainedRun,
+    k: int,
+    quantize: str | None,
+    index: str | None,
+    leaves_out_test: bool,
 ) -> None:
     """Writes all of a version, and compares its SavedModel with the run."""
     data, exact = trained.data, Representations.of(trained.model)
+    if index:
+        check_inner_products(exact)
     server = Server(exact, trained.seen, data.user_ids, data.item_ids, k, trained.learned, quantize)
     tf.saved_model.save(server, str(folder), signatures=server.signatures)
     served = exact.with_item_vectors(server.item_vectors())
@@ -101,8 +108,9 @@ def _write(
     facts = {
         "schema_version": SCHEMA_VERSION,
         "k": k,
+        "leave_out_test": leaves_out_test,
         "users_compared": check_agreement(folder, ranked, k),
-        "warmup_requests": write_warmup_requests(folder, _warmup_requests(data, k)),
+        "warmup_requests": write_warmup_requests(folder, _warmup_requests(data)),
         "quantize": _loss_of_quantizing(trained, exact, served, quantize) if quantize else None,
         "index": write_index(folder, index, served, data.item_ids, k) if index else None,
         "table_bytes": server.table_bytes(),
@@ -113,20 +121,18 @@ def _write(
     (folder / "model_card.md").write_text(card, encoding="utf-8")
 
 
-def _warmup_requests(data: Dataset, k: int) -> list[Request]:
-    """One of each signature for a user or item alone and for several."""
+def _warmup_requests(data: Dataset) -> list[Request]:
+    """One of each signature for a user or item alone and for several.
+
+    Of `recommend` and `similar_items` none: a server that batches refuses scalars such as their
+    `k`, and a version whose warm-up fails is not served at all.
+    """
     requests = []
     for batch in _WARMUP_BATCHES:
         users = np.resize(data.user_ids, batch).tolist()
         items = np.resize(data.item_ids, batch).tolist()
         inputs: dict[str, dict[str, Any]] = {
             "serving_default": {"user_id": users},
-            "recommend": {
-                "user_id": users,
-                "k": np.int32(k),
-                "exclude_item_id": [[item] for item in items],
-            },
-            "similar_items": {"item_id": items, "k": np.int32(k)},
             "score": {"user_id": users, "item_id": items},
             "embed_user": {"user_id": users},
             "embed_item": {"item_id": items},

@@ -60,16 +60,12 @@ def write_index(
 
     Returns:
       What it is, and its recall: the share of each user's best k that it finds.
-
-    Raises:
-      InputError: if the model's scores are not inner products.
     """
     import faiss
 
     users = np.unique(np.linspace(0, representations.num_users - 1, _USERS_ASKED).astype(int))
     queries = tf.gather(representations.user_vectors, users).numpy()
     vectors = representations.item_vectors.numpy()
-    _check_inner_products(representations, queries[:8], vectors[:8])
     index = build_index(vectors, kind)
     (folder / FOLDER).mkdir()
     faiss.write_index(index, str(folder / FOLDER / "items.faiss"))
@@ -124,11 +120,11 @@ def recall(index: faiss.Index, vectors: np.ndarray, queries: np.ndarray, k: int)
     return float(np.mean(hits)) / k
 
 
-def _check_inner_products(
-    representations: Representations, users: np.ndarray, items: np.ndarray
-) -> None:
-    scores = representations.score_all(tf.constant(users), tf.constant(items)).numpy()
-    if not np.allclose(scores, users @ items.T, rtol=1e-3, atol=1e-5):
+def check_inner_products(representations: Representations) -> None:
+    """Refuses, with an `InputError`, a model whose scores are no inner products."""
+    users, items = representations.user_vectors[:8], representations.item_vectors[:8]
+    scores = representations.score_all(users, items)
+    if not np.allclose(scores, tf.matmul(users, items, transpose_b=True), rtol=1e-3, atol=1e-5):
         raise expected(
             "a model whose scores are inner products, for an index",
             received="another",

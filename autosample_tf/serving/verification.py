@@ -149,6 +149,7 @@ def _questions(data: Dataset, users: np.ndarray, items: np.ndarray, k: int) -> l
             "recommend",
             {"user_id": user_ids, "k": np.int32(k), "exclude_item_id": [[item] for item in best]},
         ),
+        Request("similar_items", {"item_id": best, "k": np.int32(k)}),
         Request("score", {"user_id": user_ids, "item_id": best}),
         Request("embed_user", {"user_id": user_ids}),
         Request("embed_item", {"item_id": best}),
@@ -166,7 +167,7 @@ def _differences(
     errors = [f"{answer['error']}" for answer in answers if "error" in answer]
     if errors:
         return errors
-    served, excluding, pairs, user_vectors, item_vectors = answers
+    served, excluding, similar, pairs, user_vectors, item_vectors = answers
     tables, seen, k = ranked.representations, ranked.seen, own_items.shape[1]
     every = tables.score_all(tf.gather(tables.user_vectors, users), tables.item_vectors).numpy()
     cold = ranked.learned.degrees[users] == 0
@@ -187,6 +188,9 @@ def _differences(
         "items beside excluded ones": same_or_tied(
             without_best, own_items[:, 1:], every, tolerance
         ),
+        "similar items": _as_similar(
+            places_of_items(similar["item_id"], ranked.data.item_ids), tables, best
+        ),
         "scores of pairs": (
             np.abs(np.array(pairs["score"]) - every[np.arange(len(users)), best]) <= tolerance[:, 0]
         ).all(),
@@ -194,6 +198,18 @@ def _differences(
         "vectors of items": _same(item_vectors, tables.item_vectors, best),
     }
     return [what for what, holds in agreed.items() if not holds]
+
+
+def _as_similar(served: np.ndarray, tables: Representations, items: np.ndarray) -> bool:
+    """Whether those [n, k] have the largest cosines with items [n], which are left out."""
+    vectors = tables.item_vectors
+    norms = tf.norm(vectors, axis=1)
+    products = tf.matmul(tf.gather(vectors, items), vectors, transpose_b=True)
+    cosines = tf.math.divide_no_nan(products, tf.gather(norms, items)[:, None] * norms).numpy()
+    cosines[np.arange(len(items)), items] = -np.inf
+    values, own = (found.numpy() for found in tf.math.top_k(cosines, served.shape[1]))
+    tolerance = np.full([len(items), 1], _TOLERANCE)
+    return same_or_tied(served, np.where(np.isinf(values), -1, own), cosines, tolerance)
 
 
 def _same(answer: dict[str, Any], vectors: tf.Tensor, rows: np.ndarray) -> bool:
