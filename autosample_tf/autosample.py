@@ -19,10 +19,12 @@ import tensorflow_recommenders as tfrs
 from autosample_tf import mixture
 from autosample_tf.errors import expected, unknown
 from autosample_tf.evaluation import check_sizes
+from autosample_tf.float32 import fits_float32
 from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.losses import InBatchSoftmax, Loss, build_loss
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import Featured, Prepared, State, is_dot_product, layer_width
+from autosample_tf.models.tower import parted
 from autosample_tf.models.two_tower import recommender_of
 from autosample_tf.objectives import Objective, Told, build_objective
 from autosample_tf.ops.membership import BatchRows, PairSet
@@ -127,7 +129,7 @@ class AutoSample(tfrs.Model):
         self._loss = build_loss(loss)
         check_together(self._loss, mixing, self.samplers, is_dot_product(model))
         following = [s.spec for s in self.samplers if s.follows_progress]
-        if following and not total_steps:
+        if following and total_steps is None:
             log.warning("without total_steps %s never change as training goes on", following)
         self._objective = build_objective(objective, model, validation, self._loss)
         self._warmup_steps = warmup_steps if self._objective.gathers else 0
@@ -430,8 +432,7 @@ class AutoSample(tfrs.Model):
             self.model.renew_cache(self.optimizer.iterations)
         data = self._examples(data)
         told, per_sampler, loss = self.descend(data)
-        for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
-            sampler.update(told.context, negatives)
+        self.update_samplers(told)
         self._observe(told, data)
         self._record(loss, per_sampler, data["weight"])
 
@@ -453,6 +454,15 @@ class AutoSample(tfrs.Model):
         every = [tf.constant(0.0), *added, *self.model.losses]
         return tf.nn.scale_regularization_loss(tf.add_n(every))
 
+    def _added(self) -> list[tf.Tensor]:
+        """What layers added to the loss in the propagation, this replica's share."""
+        if isinstance(self.model, Featured):
+            return []  # there it is in the state
+        return [
+            tf.nn.scale_regularization_loss(one)
+            for one in parted(self.model.losses, self.model.losses)[1]
+        ]
+
     def descend(
         self, data: dict[str, tf.Tensor]
     ) -> tuple[SampledBatch | Answers, tf.Tensor, tf.Tensor]:
@@ -464,6 +474,7 @@ class AutoSample(tfrs.Model):
         """
         with tf.GradientTape() as tape:
             state = self._propagate(data)
+            added = self._added()
         told: SampledBatch | Answers
         if self.jit:
             found = self._compiled(state, data)
@@ -472,13 +483,18 @@ class AutoSample(tfrs.Model):
             )
         else:
             told, found = self._dense_part(state, data)
-        gradients = through_propagation(tape, state, found, self.model.trainable_variables)
+        gradients = through_propagation(tape, state, added, found, self.model.trainable_variables)
         if self._is_searching():
             _apply(self.logits_optimizer, [found.of_logits], [self.logits])
         _apply(self.optimizer, gradients, self.model.trainable_variables)
         if own := self._own_variables():
             _apply(self.sampler_optimizer, found.of_own, own)
         return told, found.per_sampler, found.loss
+
+    def update_samplers(self, told: SampledBatch | Answers) -> None:
+        """Has samplers learn of a step what they learn beside the optimizers, as caches do."""
+        for sampler, negatives in zip(self.active_samplers, told.negatives, strict=True):
+            sampler.update(told.context, negatives)
 
     def loss_under_xla(self, data: dict[str, tf.Tensor]) -> tf.Tensor:
         """The loss as XLA computes it: whether it can is what one learns from it."""
@@ -656,10 +672,11 @@ def _check(
             raise expected(f"a {name} of at least 1", received=count, remedy="Raise it.")
     if mixing not in MIXINGS:
         raise unknown("mixing", mixing, MIXINGS)
-    if temperature is not None and not temperature > 0:
-        raise expected("a temperature above 0", received=temperature, remedy="Raise it.")
-    if not l2 >= 0:
-        raise expected("an l2 of at least 0", received=l2, remedy="Raise it.")
+    if temperature is not None and not (temperature > 0 and fits_float32(temperature)):
+        raise expected("a temperature above 0, in float32", received=temperature,
+                       remedy="Choose another.")  # fmt: skip
+    if not (l2 >= 0 and fits_float32(l2)):
+        raise expected("an l2 of at least 0, in float32", received=l2, remedy="Choose another.")
 
 
 def _initial_logits(

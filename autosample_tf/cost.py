@@ -55,7 +55,13 @@ def sampler_costs(autosample: AutoSample, batch: dict[str, tf.Tensor]) -> dict[s
 
 def _traced(autosample: AutoSample, active: tuple[int, ...]) -> Callable:
     """A step under some samplers alone, which returns when it is done."""
-    step = tf.function(lambda batch: autosample.descend(batch)[-1], autograph=False)
+
+    def one_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        told, _, loss = autosample.descend(batch)
+        autosample.update_samplers(told)
+        return loss
+
+    step = tf.function(one_step, autograph=False)
 
     def take(batch: dict[str, tf.Tensor]) -> None:
         with autosample.under(active):  # the first call traces

@@ -1,14 +1,16 @@
-"""Mixing samplers: softmax weights, loss and instance mixing, the logits' objectives.
+"""Mixing samplers: softmax weights, loss and instance mixing.
 
 Pure functions. That a sampler's losses, weighted by a softmax over trainable logits and
 summed, can be learned end to end is AutoSample's loss-to-instance approximation (Lyu et
 al., arXiv 2311.03526, abstract). The paper's equations were not at hand: what follows is
-this project's own reading, objective by objective.
+this project's own reading.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+_NOTHING = 1e-30  # of logits that float32 tells from the largest no weight is so small
 
 
 def mixture_weights(logits: tf.Tensor, active: tf.Tensor, temperature: float) -> tf.Tensor:
@@ -30,13 +32,14 @@ def example_weights(weights: tf.Tensor, available: tf.Tensor) -> tf.Tensor:
     """Each example's weights: a sampler without a negative passes its share to the others.
 
     Args:
-      weights: [num_samplers], summing to 1.
+      weights: [num_samplers], summing to 1; where one is as good as 0, as of a sampler that has to
+        stay out, no share falls to it.
       available: [batch, num_samplers] bool.
 
     Returns:
       [batch, num_samplers], rows summing to 1, or to 0 where no sampler is available.
     """
-    shares = tf.where(available, weights[None, :], 0.0)
+    shares = tf.where(available & (weights > _NOTHING), weights[None, :], 0.0)
     return tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=1, keepdims=True))
 
 

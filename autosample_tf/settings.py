@@ -11,6 +11,7 @@ import numbers
 from typing import Any
 
 from autosample_tf.errors import expected, unknown
+from autosample_tf.float32 import fits_float32
 
 MODEL_NAMES = ("lightgcn", "mf", "neumf", "ngcf")
 MODEL_OPTIONS = {  # whose they are, of settings that not every model has
@@ -72,7 +73,7 @@ class Settings:
       samplers: the candidates' specs.
       mixing: `loss` sums the samplers' losses; `instance` takes the loss of the sum of
         their negatives, one score an example instead of one a sampler.
-      objective: what the weights learn from; see `autosample`.
+      objective: what the weights learn from; see `objectives`.
       temperature: of the softmax over logits, above 0; lower chooses more sharply, and
         follows noise more. None: the objective's, `TEMPERATURES`; for `validation` 0.3, or 0.1
         of 204,800 train pairs or more.
@@ -196,6 +197,8 @@ class Settings:
             _check(name, getattr(self, name), "at least 0", lambda x: x >= 0)
         for name in ("temperature", "learning_rate"):
             _check(name, getattr(self, name), "above 0", lambda x: x > 0)
+        for name in ("temperature", "learning_rate", "l2"):
+            _check(name, getattr(self, name), "of a size that float32 has", fits_float32)
         _check("shrink", self.shrink, "in (0, 1]", lambda x: 0 < x <= 1)
         for name in ("node_dropout", "message_dropout"):
             _check(name, getattr(self, name), "in [0, 1)", lambda x: 0 <= x < 1)

@@ -21,7 +21,7 @@ from small_runs import (
 )
 
 from autosample_tf import settings as known
-from autosample_tf.errors import InputError
+from autosample_tf.errors import InputError, TrainingDivergedError
 from autosample_tf.runs import Run
 from autosample_tf.settings import Settings
 from autosample_tf.stages.branching import MIXTURE, Decision, _Tree, better_half, decide
@@ -240,6 +240,32 @@ def stop_at(stage: str, epoch: int, between: bool) -> Any:
     """`small_runs.stop_in` of the first stretch whose name begins so."""
     stop = stop_in("here", epoch, between=between)
     return lambda name, last: stop("here" if name.startswith(stage) else "elsewhere", last)
+
+
+def diverging_in(stage: str) -> Any:
+    """A reporter of stretches whose names begin so, at which training diverges."""
+
+    class Diverging(tf.keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise TrainingDivergedError("Expected a finite loss; received nan.")
+
+    sound = tf.keras.callbacks.Callback
+    return lambda name, last: Diverging() if name.startswith(stage) else sound()
+
+
+def test_a_branch_that_diverges_is_out_of_its_round(data: str, tmp_path: Path) -> None:
+    metrics = search(
+        data, BRANCHES, run_dir=tmp_path / "run", reporter=diverging_in("branch 1 dns:pool=4")
+    )
+    first = metrics["search"]["rounds"][0]["valid"]
+    assert set(first) == {"rns", "pns:alpha=0.75", "aobpr:mean_rank=500.0", MIXTURE}
+    if metrics["search"]["rounds"][0]["best"] != MIXTURE:
+        assert "dns:pool=4" in {each["sampler"] for each in metrics["search"]["dropped"]}
+
+
+def test_a_round_whose_branches_all_diverge_ends_the_search(data: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDivergedError):
+        search(data, BRANCHES, run_dir=tmp_path / "run", reporter=diverging_in("branch"))
 
 
 def test_retraining_rewinds_to_the_warm_up(data: str, searched: Run, tmp_path: Path) -> None:

@@ -179,6 +179,17 @@ def test_what_a_variant_leaves_open_is_its_own(
     assert asked[0].resolved(1_000).temperature == 1.0
 
 
+def test_a_finished_run_of_other_settings_is_not_taken_for_a_contestants(
+    data: str, compared: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "another"
+    shutil.copytree(compared[0], folder)
+    shutil.copytree(folder / "runs" / "rns", folder / "runs" / "mine")
+    mine = {"mine": {"objective": "joint"}}
+    with pytest.raises(InputError, match=r"run in .*mine.*settings.objective was 'uniform', is 'j"):
+        compare(data, TWO, run_dir=folder, seeds=(1,), variants=mine, resume=True)
+
+
 def outcome(name: str, seed: int, valid: list[float], test: list[float], seconds: float) -> Outcome:
     def of(values: list[float]) -> dict[str, np.ndarray]:
         users = np.arange(len(values))

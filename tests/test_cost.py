@@ -44,6 +44,15 @@ def test_every_active_sampler_has_a_cost() -> None:
     assert all(np.isfinite(cost) for cost in costs.values())
 
 
+def test_what_a_sampler_renews_in_a_step_is_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    autosample = build(["rns", "nscaching:cache=4,random=6"])
+    renewed = []
+    caching = autosample.samplers[1]
+    monkeypatch.setattr(caching, "update", lambda *told: renewed.append(told))
+    sampler_costs(autosample, batch())
+    assert len(renewed) == 2  # traced in the steps of both and of it alone
+
+
 def test_one_sampler_alone_has_none() -> None:
     assert sampler_costs(build(["rns"]), batch()) == {}
 

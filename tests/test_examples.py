@@ -9,7 +9,9 @@ import tensorflow as tf
 from autosample_tf import AutoSample
 from autosample_tf.errors import InputError
 from autosample_tf.interactions import Interactions
-from autosample_tf.models import build_model
+from autosample_tf.models import MF, build_model
+from autosample_tf.models.mf import Tables
+from autosample_tf.ops.randomness import Draws
 from autosample_tf.step.examples import check_batches, completed
 
 ROWS, STEPS = 8, 6
@@ -84,6 +86,15 @@ class TestIdsAlone:
             name: values.numpy().tolist() for name, values in batch.items()
         }
 
+    def test_weights_may_be_of_any_numbers(self, train: Interactions) -> None:
+        def weighted(dtype: str) -> np.ndarray:
+            weights = {"weight": (np.arange(ROWS * STEPS) % 3).astype(dtype)}
+            slices = tf.data.Dataset.from_tensor_slices({**ids_of(train), **weights})
+            return trained_on(slices.batch(ROWS, drop_remainder=True).repeat(), train)
+
+        np.testing.assert_array_equal(weighted("int64"), weighted("float32"))
+        assert np.any(weighted("int64") != trained_on(of_ids(train).repeat(), train))
+
     def test_a_loss_is_had_without_an_optimizer(self, train: Interactions) -> None:
         trainer = AutoSample(
             build_model("mf", train, dim=4, seed=0), train, samplers=["rns"], objective="uniform"
@@ -94,6 +105,13 @@ class TestIdsAlone:
 
 def spec(shape: list[int | None] | tuple[int, ...], dtype: tf.DType = tf.int32) -> tf.TensorSpec:
     return tf.TensorSpec(shape, dtype)
+
+
+IDS = {"user": spec([8]), "positive": spec([8])}
+
+
+def test_what_else_a_batch_has_is_let_be() -> None:
+    check_batches({**IDS, "genre": spec([8, 3], tf.string), "weight": spec([8], tf.float64)})
 
 
 @pytest.mark.parametrize(
@@ -108,6 +126,10 @@ def spec(shape: list[int | None] | tuple[int, ...], dtype: tf.DType = tf.int32) 
         ({"user": spec([None]), "positive": spec([None])}, r"batches of one size.*drop_remainder"),
         ({"user": spec([]), "positive": spec([])}, r"batches of one size"),
         ({"user": spec([8]), "positive": spec([8, 1])}, r"each positive; received shape \(8, 1\)"),
+        ({**IDS, "weight": spec([8, 1])}, r"each weight; received shape \(8, 1\)"),
+        ({**IDS, "weight": spec([8], tf.string)}, r"numbers as weights .* received string"),
+        ({**IDS, "position": spec([8], tf.int64)}, r"beside `weight`; .*call it otherwise"),
+        ({**IDS, "weight": spec([8]), "position": spec([8])}, r"`position` .* received int32"),
     ],
 )
 def test_what_a_step_cannot_read_is_refused(given: object, told: str) -> None:
@@ -119,3 +141,36 @@ def test_fit_refuses_it_before_a_step_is_traced(train: Interactions) -> None:
     ragged = tf.data.Dataset.from_tensor_slices(ids_of(train)).batch(ROWS)
     with pytest.raises(InputError, match=r"batches of one size"):
         trained_on(ragged, train)
+
+
+class Penalized(MF):
+    """Hands its tables on through a layer that adds their squares to the loss."""
+
+    def __init__(self, *sizes: int):
+        super().__init__(*sizes, dim=4, init_scale=0.5)
+        self.passing = tf.keras.layers.Activation(
+            "linear", activity_regularizer=tf.keras.regularizers.L2(0.3)
+        )
+
+    def propagate(self, draws: Draws | None = None) -> Tables:
+        tables = super().propagate(draws)
+        return Tables(*(self.passing(tf.convert_to_tensor(table)) for table in tables))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_what_a_propagation_adds_is_descended_on(train: Interactions, jit: bool) -> None:
+    model = Penalized(train.num_users, train.num_items)
+    trainer = AutoSample(model, train, samplers=["rns"], objective="uniform", seed=3)
+    trainer.compile(tf.keras.optimizers.SGD(1.0), jit_compile=jit)
+    batch = next(iter(of_ids(train)))
+    with tf.GradientTape() as tape:
+        loss = trainer.compute_loss(batch, training=True)
+    expected = [
+        before - tf.convert_to_tensor(slope)
+        for before, slope in zip(
+            model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True
+        )
+    ]
+    trainer.fit(of_ids(train).take(1), verbose=0)
+    for after, wanted in zip(model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(after, wanted, rtol=1e-4, atol=1e-6)

@@ -70,6 +70,16 @@ def test_the_share_of_a_weightless_sampler_that_is_left_alone_is_finite() -> Non
     np.testing.assert_array_equal(shares, [[0, 0]])
 
 
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_no_share_falls_to_samplers_that_are_kept_out(temperature: float) -> None:
+    """Of assigned weights of one alone the others have what float32 has next to 0."""
+    logits = temperature * np.log(np.maximum([1.0, 0, 0], np.finfo(np.float32).tiny))
+    everybody = tf.constant([True] * 3)
+    weights = mixture.mixture_weights(tf.constant(logits, tf.float32), everybody, temperature)
+    shares = mixture.example_weights(weights, tf.constant([[False, True, True]]))
+    np.testing.assert_array_equal(shares, [[0, 0, 0]])
+
+
 def test_mix_losses_is_the_weighted_sum() -> None:
     losses, weights = tf.constant([[1.0, 10.0], [2.0, 20.0]]), tf.constant([[0.9, 0.1], [0, 1.0]])
     np.testing.assert_allclose(mixture.mix_losses(losses, weights), [1.9, 20.0], rtol=1e-6)

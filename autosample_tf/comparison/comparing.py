@@ -11,6 +11,7 @@ recommended from, exported, and gone on with where it stopped.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,38 +102,19 @@ def compare(
     _check(settings, seeds, against)
     run = Run(run_dir)
     with run.locked():
-        data = load_data(source, settings, seeds[0])
-        resolved = settings.resolved(data.train.num_pairs)
-        config = described("compare", source, data, resolved, seeds[0])
-        begun = _begun_with(run, seeds) if resume else list(seeds)
-        beside = None if against is None else list(against)
-        run.start({**config, "seeds": begun, "against": beside}, resume=resume)
-        if len(seeds) > len(begun):
-            run.write_json("config.json", {**run.config(), "seeds": list(seeds)})
-        outcomes: list[Outcome] = []
-        diverged: dict[str, dict[str, Any]] = {}
-        for seed in seeds:
-            seeded = dataclasses.replace(settings, seed=seed)
-            for name, own in contestants(seeded, against, variants).items():
-                if name in diverged:
-                    continue
-                try:
-                    outcome = _outcome(name, own, source, run.path / "runs", runner)
-                except TrainingDivergedError as error:
-                    diverged[name] = {"seed": seed, "error": str(error)}
-                    _check_enough_left(diverged, contestants(seeded, against), error)
-                    log.warning("%s diverged with seed %d, and is left out: %s", name, seed, error)
-                    continue
-                outcomes.append(outcome)
-                if on_outcome:
-                    on_outcome(outcome)
-        outcomes = [outcome for outcome in outcomes if outcome.contestant not in diverged]
+        num_pairs = _begin(run, source, settings, seeds, against, resume)
+        everybody = [
+            (seed, contestants(dataclasses.replace(settings, seed=seed), against, variants))
+            for seed in seeds
+        ]
+        one = functools.partial(_outcome, source, num_pairs, run.path / "runs", runner)
+        outcomes, diverged = _run_all(everybody, one, on_outcome)
         metric = f"ndcg@{settings.top_k[0]}"
         found = {
-            "dataset": config["dataset"]["name"],
+            "dataset": run.config()["dataset"]["name"],
             "model": settings.model,
-            "seeds": list(seeds),
-            "against": beside,
+            "seeds": seeds,
+            "against": None if against is None else list(against),
             "patience": settings.patience,
             "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
@@ -243,6 +225,57 @@ def summary(
     }
 
 
+def _begin(
+    run: Run,
+    source: str | Path | Source | Dataset,
+    settings: Settings,
+    seeds: list[int],
+    against: Sequence[str] | None,
+    resume: bool,
+) -> int:
+    """Writes, or compares, what is compared; how many train pairs there are."""
+    data = load_data(source, settings, seeds[0])
+    resolved = settings.resolved(data.train.num_pairs)
+    config = described("compare", source, data, resolved, seeds[0])
+    begun = _begun_with(run, seeds) if resume else seeds
+    beside = None if against is None else list(against)
+    run.start({**config, "seeds": begun, "against": beside}, resume=resume)
+    if len(seeds) > len(begun):
+        run.write_json("config.json", {**run.config(), "seeds": seeds})
+    return data.train.num_pairs
+
+
+def _run_all(
+    everybody: Sequence[tuple[int, Mapping[str, Settings]]],
+    one: Callable[[str, Settings], Outcome],
+    on_outcome: Callable[[Outcome], None] | None,
+) -> tuple[list[Outcome], dict[str, dict[str, Any]]]:
+    """The outcomes of those whose training never diverged; of the others why, by name.
+
+    Args:
+      everybody: each seed's contestants.
+      one: runs a contestant, or reads what it came to.
+      on_outcome: as of `compare`.
+    """
+    outcomes: list[Outcome] = []
+    diverged: dict[str, dict[str, Any]] = {}
+    for seed, contesting in everybody:
+        for name, settings in contesting.items():
+            if name in diverged:
+                continue
+            try:
+                outcome = one(name, settings)
+            except TrainingDivergedError as error:
+                diverged[name] = {"seed": seed, "error": str(error)}
+                _check_enough_left(diverged, contesting, error)
+                log.warning("%s diverged with seed %d, and is left out: %s", name, seed, error)
+                continue
+            outcomes.append(outcome)
+            if on_outcome:
+                on_outcome(outcome)
+    return [each for each in outcomes if each.contestant not in diverged], diverged
+
+
 def _begun_with(run: Run, seeds: Sequence[int]) -> list[int]:
     """The seeds that a comparison began with, if these go on from them; else these."""
     begun = Run.existing(run.path).config().get("seeds", [])
@@ -296,15 +329,23 @@ def _check_enough_left(
 
 
 def _outcome(
-    name: str,
-    settings: Settings,
     source: str | Path | Source | Dataset,
+    num_pairs: int,
     folder: Path,
     runner: Callable[..., Any],
+    name: str,
+    settings: Settings,
 ) -> Outcome:
-    """Runs a contestant, or what is left of its run."""
+    """Runs a contestant, or what is left of its run.
+
+    Raises:
+      InputError: if a finished one had other settings.
+    """
     run = Run(folder / folder_name(name) / f"seed-{settings.seed}")
-    if not (run.path / "metrics.json").is_file():
+    if (run.path / "metrics.json").is_file():
+        now = settings.resolved(num_pairs).to_dict()
+        run.check_same({"settings": run.config()["settings"]}, {"settings": now})
+    else:
         begun = (run.path / "config.json").is_file()
         runner(source, settings, run_dir=run.path, resume=begun)
         tf.keras.backend.clear_session()

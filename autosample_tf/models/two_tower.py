@@ -34,7 +34,7 @@ from autosample_tf.models.features import (
 )
 from autosample_tf.models.tower import Names, Tower, parted
 from autosample_tf.ops.randomness import Draws
-from autosample_tf.ops.replicas import global_rows, rows_in_step
+from autosample_tf.ops.replicas import positions
 from autosample_tf.pipeline import EXAMPLE_WEIGHT
 
 _ROWS_CHECKED = 1024
@@ -257,8 +257,8 @@ class TwoTower(DotProduct, tf.keras.Model):
         return {
             "user": users,
             "positive": positives,
-            "weight": features.get(EXAMPLE_WEIGHT, tf.ones([rows])),
-            "position": tf.cast(step, tf.int64) * global_rows(rows) + rows_in_step(rows),
+            "weight": tf.cast(features.get(EXAMPLE_WEIGHT, tf.ones([rows])), tf.float32),
+            "position": positions(step, rows),
             "features": features,
         }
 

@@ -16,6 +16,16 @@ def rows_in_step(rows: int) -> tf.Tensor:
     return tf.cast(replica, tf.int64) * rows + tf.range(rows, dtype=tf.int64)
 
 
+def positions(step: tf.Tensor, rows: int) -> tf.Tensor:
+    """[rows] int64: where this replica's rows stand in the endless sequence of all steps' rows.
+
+    Args:
+      step: how many there were before, scalar.
+      rows: of a replica's share of a batch.
+    """
+    return tf.cast(step, tf.int64) * global_rows(rows) + rows_in_step(rows)
+
+
 def mean_over_batch(values: tf.Tensor, example_weight: tf.Tensor) -> tf.Tensor:
     """Mean over the rows of the global batch of values times weights, this replica's share.
 

@@ -89,7 +89,7 @@ def recommend(
     no pair was trained on gets the most popular items.
 
     A file is written in parts, so that the same call goes on where one was stopped:
-    see `recommendation_files`.
+    see `recommendation.files`.
 
     Args:
       run_dir: the run's folder.

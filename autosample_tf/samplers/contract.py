@@ -68,7 +68,7 @@ class Feedback:
 class Pool:
     """Uniform candidates, drawn, checked and scored once for all samplers of a step.
 
-    A block of the batch's rows shares its items (see `sampling`): for each row they are
+    A block of the batch's rows shares its items (see `step.pool`): for each row they are
     uniform draws, but rows of a block have the same.
 
     Attributes:

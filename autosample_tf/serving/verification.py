@@ -26,6 +26,7 @@ from autosample_tf.representations import Representations
 from autosample_tf.serving import c_api
 
 _USERS_CHECKED = 128
+_ITSELF = -2.0  # below any cosine
 _TOLERANCE = 1e-5  # share of a row's largest score: another batch, another order of sums
 
 
@@ -206,10 +207,10 @@ def _as_similar(served: np.ndarray, tables: Representations, items: np.ndarray) 
     norms = tf.norm(vectors, axis=1)
     products = tf.matmul(tf.gather(vectors, items), vectors, transpose_b=True)
     cosines = tf.math.divide_no_nan(products, tf.gather(norms, items)[:, None] * norms).numpy()
-    cosines[np.arange(len(items)), items] = -np.inf
+    cosines[np.arange(len(items)), items] = _ITSELF
     values, own = (found.numpy() for found in tf.math.top_k(cosines, served.shape[1]))
     tolerance = np.full([len(items), 1], _TOLERANCE)
-    return same_or_tied(served, np.where(np.isinf(values), -1, own), cosines, tolerance)
+    return same_or_tied(served, np.where(values == _ITSELF, -1, own), cosines, tolerance)
 
 
 def _same(answer: dict[str, Any], vectors: tf.Tensor, rows: np.ndarray) -> bool:

@@ -16,6 +16,7 @@ that is the best branch, all candidates come back.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from autosample_tf.callbacks import (
     read_parameters,
     write_parameters,
 )
+from autosample_tf.errors import TrainingDivergedError
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.runs import History, folder_name, leave_history
 from autosample_tf.samplers import Feedback, build_samplers
@@ -47,6 +49,7 @@ from autosample_tf.stages.fitting import (
 )
 from autosample_tf.stages.results import SearchResult, took
 
+log = logging.getLogger(__name__)
 Found = dict[str, float]
 _LEAST_PROPOSED = 4  # candidates are few enough then to try them all
 MIXTURE = "mixture"  # the branch of all candidates, equally weighted
@@ -67,7 +70,7 @@ class Branches(Protocol):
 
     def round(self, number: int, candidates: Sequence[str], first: int, last: int) -> Found:
         """Trains each candidate's branch, and the mixture's, from epoch `first` to `last`;
-        the metric that each comes to, by name."""
+        the metric that each comes to, by name: without those that diverge, unless all do."""
 
     def hand_on(self, number: int, best: str) -> None:
         """Makes the state of a round's best branch the one that the next round leaves from."""
@@ -214,11 +217,19 @@ class _Tree:
         return rows[-1][self._job.monitor], ranked
 
     def round(self, number: int, candidates: Sequence[str], first: int, last: int) -> Found:
-        found = {}
+        found, diverged = {}, None
         for name in (*candidates, MIXTURE):
-            rows = self._branch(number, name, first, last)
-            found[name] = rows[-1][self._job.monitor]
+            try:
+                rows = self._branch(number, name, first, last)
+            except TrainingDivergedError as error:
+                log.warning("out of round %d, the branch of %s: %s", number, name, error)
+                diverged, rows = error, self._rows_of(number, name, last)
+            else:
+                if _came_to(last, rows):
+                    found[name] = rows[-1][self._job.monitor]
             self.rows += rows
+        if diverged and not found:
+            raise diverged
         return found
 
     def hand_on(self, number: int, best: str) -> None:
@@ -245,9 +256,7 @@ class _Tree:
     def _branch(self, number: int, name: str, first: int, last: int) -> list[dict[str, Any]]:
         folder = self._branch_folder(number, name)
         if self._is_there(self._state(number)):  # else it is not sure that the branch is whole
-            history = History(folder / "history.csv")
-            history.load(last)
-            return history.rows
+            return self._rows_of(number, name, last)
         autosample = self._begun(name)
         self._go_back_to(number - 1)
         seed = stage_seed(self._job.settings, "branch", number)
@@ -266,6 +275,11 @@ class _Tree:
             ),
             evaluator=self._evaluator,
         )
+
+    def _rows_of(self, number: int, name: str, last: int) -> list[dict[str, Any]]:
+        history = History(self._branch_folder(number, name) / "history.csv")
+        history.load(last)
+        return history.rows
 
     def _begun(self, name: str) -> AutoSample:
         """A branch's AutoSample, over this model and optimizer, its samplers as they begin."""
@@ -304,6 +318,11 @@ class _Tree:
 
     def _branch_folder(self, number: int, name: str) -> Path:
         return self._folder / "branches" / f"{number}-{folder_name(name)}"
+
+
+def _came_to(last: int, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a branch did: one that diverged has fewer rows."""
+    return bool(rows) and rows[-1]["epoch"] == last
 
 
 def _own_variables(autosample: AutoSample) -> list[tf.Variable]:

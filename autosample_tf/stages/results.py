@@ -17,11 +17,11 @@ class SearchResult:
     Attributes:
       epochs: how many it took.
       best_epoch: the one with the best validation NDCG, whose parameters are handed on.
-      seconds: of training, evaluation not counted.
+      seconds: of training, evaluation not counted, but for that of `asng`'s comparisons.
       evaluation_seconds: of evaluation, epoch by epoch.
       weights: the survivors', by spec, summing to 1.
       dropped: for each sampler dropped, its `sampler`, `epoch` and last `weight`.
-      rewind_epoch: whose parameters were kept besides the last.
+      rewind_epoch: whose parameters were kept besides the best one's.
       rounds: of the objective `branches`, for each the `epoch` that it came to, the branches'
         `valid` metric by name, and the `best`.
       leaders: the samplers that had the largest weight when an epoch ended, and at least twice

@@ -63,7 +63,7 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
             "test": _measured(run, "test", _on_test(model, data, settings)),
             "test_users": int(np.sum(data.test.degrees > 0)),
             "test_users_without_train_pairs": int(
-                np.sum((data.test.degrees > 0) & (data.train.degrees == 0))
+                np.sum((data.test.degrees > 0) & (learned_from(data, settings).degrees == 0))
             ),
             "search": {**dataclasses.asdict(result), "survivors": result.survivors},
             "retrain": {

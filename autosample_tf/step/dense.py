@@ -58,17 +58,22 @@ def watched(tape: tf.GradientTape, state: State) -> State:
 
 
 def through_propagation(
-    tape: tf.GradientTape, state: State, found: Dense, variables: list[tf.Variable]
+    tape: tf.GradientTape,
+    state: State,
+    added: list[tf.Tensor],
+    found: Dense,
+    variables: list[tf.Variable],
 ) -> list[Gradient]:
     """The loss's gradients in the model's variables.
 
     Args:
       tape: that of the propagation.
       state: what was propagated.
+      added: what layers added to the loss there, scalars.
       found: what the dense part gave.
       variables: the model's.
     """
-    reached = [
+    reached = [(one, tf.ones_like(one)) for one in added] + [
         (tensor, _as_tensor(gradient, tensor))
         for tensor, gradient in zip(tensors(state), found.of_state, strict=True)
         if gradient is not None
