@@ -18,6 +18,7 @@ import numpy as np
 
 from autosample_tf.errors import InputError, expected
 
+SPLITS = ("train", "valid", "test")
 _PAIRS_PER_BLOCK = 1 << 20  # so many at once need megabytes besides the pairs, not a multiple
 
 

@@ -28,20 +28,28 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Gives a new folder beside it, which takes its place once all is written, and not else.
 
     Raises:
-      InputError: if something is at the folder's place; of several writers one wins.
+      InputError: if something is at the folder's place, but for an empty folder; of several
+        writers one wins.
     """
     folder = Path(os.path.abspath(folder))
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise taken(folder)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:
         yield partial
-        os.rename(partial, folder)
-    except OSError as error:
-        if folder.exists():
-            raise taken(folder) from error
-        raise
+        _rename(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _rename(partial: Path, folder: Path) -> None:
+    try:
+        os.rename(partial, folder)
+    except OSError as error:
+        if folder.exists():  # another writer's
+            raise taken(folder) from error
+        raise
 
 
 def taken(folder: Path) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ from autosample_tf.reading import dataset_folder, formats
 from autosample_tf.reading.dataset_folder import CONVERTED_FOLDER, read_dataset, write_dataset
 from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.synthetic import synthetic
+from autosample_tf.whole_files import whole_folder
 
 
 def everything(tmp_path: Path, **options: object) -> Dataset:
@@ -94,6 +96,20 @@ def test_nothing_is_written_over(converted: tuple[Dataset, Path]) -> None:
         write_dataset(dataset, folder, source={})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert os.listdir(folder.parent) == [folder.name]
+
+
+def test_it_may_take_an_empty_folders_place(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    dataset = synthetic(40, 30, mean_pairs=8)
+    write_dataset(dataset, tmp_path / "empty", source={})
+    assert_same(read_dataset(tmp_path / "empty"), dataset)
+
+
+def test_a_full_disk_is_no_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OSError, match="No space left"), whole_folder(tmp_path / "empty"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
 def test_an_interrupted_writing_leaves_nothing(

@@ -271,6 +271,12 @@ class TestTable:
         with pytest.raises(InputError, match="one column of ratings in"):
             read(write_table(text, name), columns="user,item,x,timestamp", min_rating=4)
 
+    def test_the_names_tell_what_parts_the_values(self, write_table):
+        genres = "Action|Adventure|Comedy|Fantasy|Romance"
+        text = "\n".join(f"{user},{item},5,{genres}" for user, item in ROWS)
+        dataset = read(write_table(text, "t.csv"), columns="user,item,rating,genres")
+        assert all_pairs(dataset) == set(ROWS)
+
     def test_a_row_of_a_table_without_a_header_is_named_by_its_line(self, write_table):
         path = write_table("a,1\nb,2,3\n")
         assert f"rows of 2 columns in UTF-8 text at {path}:2" in refusal(path, columns="user,item")

@@ -128,6 +128,19 @@ def test_rows_are_filtered_one_by_one(table: str, tmp_path: Path) -> None:
         assert_same_pairs(getattr(found, split), getattr(wanted, split))
 
 
+def test_ids_that_no_row_is_left_of_do_not_order_the_others(tmp_path: Path) -> None:
+    """Whole numbers are ordered as such where all that are left are."""
+    rows = [f"{user},{item},{3 + item % 3}" for user in range(12) for item in range(1, 12)]
+    file = tmp_path / "log.csv"
+    file.write_text("\n".join(["user,item,rating", *rows, "7,x9,1"]))
+    found = write_sharded(str(file), tmp_path / "shards", TableOptions(min_rating=2.0))
+    wanted = with_validation(autosample_tf.load(str(file), min_rating=2.0), 0.1, seed=0)
+    assert wanted.item_ids.tolist() == [str(item) for item in range(1, 12)]
+    assert found.item_ids.tolist() == wanted.item_ids.tolist()
+    for split in ("train", "valid", "test"):
+        assert_same_pairs(getattr(found, split), getattr(wanted, split))
+
+
 def test_what_is_warned_of_in_memory_is_told_of_shards(tmp_path: Path) -> None:
     rows = ["user,item,timestamp,rating,title", *(f"a,{at},{at + 7},-1,x" for at in range(9))]
     (tmp_path / "a.csv").write_text("\n".join(rows))

@@ -152,9 +152,12 @@ def test_since_is_the_first_moment_tested_on():
     ("spec", "message"),
     [
         ("newest", "Unknown rule of a split 'newest'. Known: leave-last, leave-one-out, random"),
-        ("random:share=0.1", "Unknown option of the split random 'share'. Known: fraction."),
-        ("leave-last:n=1.5", "a whole number as n of the split leave-last; received '1.5'"),
-        ("random:fraction=some", "a number as fraction of the split random; received 'some'"),
+        ("random:share=0.1", "Unknown option of split 'random' 'share'. Known: fraction."),
+        ("leave-last:n=1.5", "n of split 'leave-last:n=1.5' as int; received '1.5'"),
+        (
+            "random:fraction=some",
+            "fraction of split 'random:fraction=some' as float; received 'some'",
+        ),
         ("random:fraction=1", "between 0 and 1, both excluded; received 1.0"),
         ("time:valid=0", "between 0 and 1, both excluded; received 0.0"),
         ("leave-last:n=0", "at least 1 pair a user to leave out; received 0"),

@@ -150,7 +150,7 @@ def convert(seed: int, output: Path, as_json: bool, quiet: bool, **options: Any)
               help="Of a user, that come with each train pair to mask negatives by.")  # fmt: skip
 @click.option("--shards", type=int, show_default="by size", help="How many files to write.")
 @click.option("--beam-option", "beam_options", multiple=True, metavar="FLAG",
-              help="A flag of Apache Beam or its runner, as --runner=DataflowRunner; repeatable. "
+              help="A flag of Apache Beam or its runner, as --direct_num_workers=4; repeatable. "
               "Default: this machine alone.")  # fmt: skip
 @click.option("--output", required=True, type=click.Path(path_type=Path),
               help="The folder to write, which must not be there yet.")  # fmt: skip

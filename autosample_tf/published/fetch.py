@@ -41,7 +41,7 @@ def fetch(
 
     Args:
       known: the dataset.
-      data_dir: where to, into a folder of its name; None as for `published.data_folder`.
+      data_dir: where to, into a folder of its name; None as for `facts.data_folder`.
       report: is told how far each download is.
       patience: with the servers.
 

@@ -101,7 +101,7 @@ def fetch(
 
     Args:
       name: one of `NAMES`.
-      data_dir: where to, into a folder of its name; None as for `published.data_folder`. An
+      data_dir: where to, into a folder of its name; None as for `facts.data_folder`. An
         archive that lies there is taken if it is the right one.
       report: is told how far the download is, then how many bytes of the table are written.
       patience: with the server.

@@ -30,7 +30,7 @@ from autosample_tf.reading.dataset_folder import CONVERTED_FOLDER, read_dataset,
 
 log = logging.getLogger(__name__)
 VARIABLE = "AUTOSAMPLE_TF_CACHE"
-_READERS = 2  # raised whenever the same files and options come to be read as other datasets
+_READERS = 3  # raised whenever the same files and options come to be read as other datasets
 OFF = "off"
 _DEFAULT = "~/.cache/autosample-tf/parsed"
 _WORTH_KEEPING = 0.25  # seconds of reading: what took less is soon read again

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from autosample_tf.interactions import Dataset, Interactions
+from autosample_tf.interactions import SPLITS, Dataset, Interactions
 from autosample_tf.reading.manifests import FolderKind
 from autosample_tf.whole_files import whole_folder
 
 CONVERTED_FOLDER = FolderKind("dataset.json", 1, "data convert", "Convert it again.")
-_SPLITS = ("train", "valid", "test", "given")
+_SPLITS = (*SPLITS, "given")
 
 
 def write_dataset(dataset: Dataset, folder: Path, *, source: Mapping[str, Any]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from autosample_tf.errors import as_pyarrow_says, expected
-from autosample_tf.interactions import distinct
+from autosample_tf.interactions import SPLITS, distinct
 from autosample_tf.reading.columns import Part
-from autosample_tf.reading.identifiers import Unusable, encode
+from autosample_tf.reading.identifiers import Unusable, encode, order_of
 from autosample_tf.reading.measures import numbers, numbers_if_any, place_of, times, times_if_any
 
 
@@ -51,9 +51,6 @@ class Events:
             for name in ("labels", "ratings", "times", "splits")
         }
         return Events(users, items, user_ids, item_ids, **rest)
-
-
-SPLITS = ("train", "valid", "test")
 
 
 def gather(
@@ -112,8 +109,10 @@ def _ids(parts: Sequence[Part], role: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _renumbered(codes: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The codes among the ids that are left, and those."""
+    """The codes among the ids that are left, and those, in the order that they have alone."""
     left = distinct(codes)
+    if len(left) < len(ids):
+        left = left[order_of(ids[left])]
     places = np.zeros(len(ids), np.int32)
     places[left] = np.arange(len(left), dtype=np.int32)
     return places[codes], ids[left]

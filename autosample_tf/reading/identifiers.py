@@ -74,9 +74,14 @@ def encode(columns: Sequence[pyarrow.ChunkedArray]) -> tuple[np.ndarray, np.ndar
 
 def in_order(ids: Sequence[str]) -> list[str]:
     """Different ids in the order that `encode` gives them."""
+    return [ids[place] for place in order_of(ids)]
+
+
+def order_of(ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """The permutation of different ids that sorts them as `encode` does."""
     import pyarrow
 
-    return [ids[place] for place in _order(pyarrow.array(ids, pyarrow.string()))]
+    return _order(pyarrow.array(ids, pyarrow.string()))
 
 
 def _plain(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:

@@ -18,10 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from autosample_tf.errors import InputError, expected
-from autosample_tf.interactions import Dataset, Interactions, distinct
+from autosample_tf.interactions import SPLITS, Dataset, Interactions, distinct
 from autosample_tf.splits import without_seen
 
-_SPLITS = ("train", "valid", "test")
 _REQUIRED = ("train", "test")
 _LINE = "a line `user item item …` of non-negative integers"
 _EARLIEST_TIME = 10**8  # 1973 in Unix seconds, and more items than any catalogue has
@@ -67,7 +66,7 @@ def read_lightgcn(folder: Path, *, name: str) -> Dataset:
     Raises:
       InputError: if a file is missing or malformed, or a split has no pair left.
     """
-    files = {split: folder / f"{split}.txt" for split in _SPLITS}
+    files = {split: folder / f"{split}.txt" for split in SPLITS}
     _check_files(folder, [files[split] for split in _REQUIRED])
     lines = {split: parse(path) for split, path in files.items() if path.is_file()}
     for split, part in lines.items():

@@ -12,8 +12,8 @@ import logging
 import numpy as np
 
 from autosample_tf.errors import expected
-from autosample_tf.interactions import Dataset, Interactions
-from autosample_tf.reading.events import SPLITS, Events
+from autosample_tf.interactions import SPLITS, Dataset, Interactions
+from autosample_tf.reading.events import Events
 from autosample_tf.reading.filters import core, filtered
 from autosample_tf.reading.split_rules import Rule, parse_rule
 from autosample_tf.reading.table_options import TableOptions

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from autosample_tf.interactions import Dataset, Interactions, Pairs
+from autosample_tf.interactions import SPLITS, Dataset, Interactions, Pairs
 from autosample_tf.reading.dataset_folder import text_of
 from autosample_tf.reading.manifests import FolderKind
 
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 SHARDED_FOLDER = FolderKind("sharded.json", 1, "data shard", "Shard it again.")
 RECORDS = "records"
-SPLITS = ("train", "valid", "test")
 _USERS_PER_PART = 1 << 13  # whose pairs are in memory at once
 
 

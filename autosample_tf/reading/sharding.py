@@ -1,6 +1,6 @@
 """Files of pairs to sharded records, by an Apache Beam pipeline in a builder of TFDS.
 
-For logs that no single machine holds: each file is read by one worker, pairs are brought
+For logs that do not fit into memory: each file is read by one worker, pairs are brought
 together by user, and each user's are split by themselves, as they would be in memory. Which
 users and items there are is what a worker has to hold. Beam is the extra `beam`.
 """
@@ -104,7 +104,7 @@ def write_sharded(
       most_positives: of a user, that training batches bring along to mask negatives by; of
         more they have an even choice, and other negatives may be positives.
       num_shards: how many files to write; None: as many as TFDS finds fit.
-      beam_options: flags of Beam and its runner, as `--runner=DataflowRunner`; none: this
+      beam_options: flags of Beam and its runner, as `--direct_num_workers=4`; none: this
         machine's DirectRunner.
 
     Raises:

@@ -16,6 +16,7 @@ import numpy as np
 from autosample_tf.errors import expected, unknown
 from autosample_tf.interactions import Interactions
 from autosample_tf.reading.instants import parse_instant
+from autosample_tf.specs import build_from
 from autosample_tf.splits import (
     FEWEST_PAIRS,
     Splits,
@@ -144,7 +145,6 @@ RULES: dict[str, type] = {
     "leave-last": LeaveLast,
     "time": Time,
 }
-_CONVERTERS = {"float": float, "int": int, "str | None": str}  # by the fields' annotations
 
 
 def parse_rule(spec: str | None) -> Rule:
@@ -153,30 +153,15 @@ def parse_rule(spec: str | None) -> Rule:
     Raises:
       InputError: if there is no such rule or option, or a value is of the wrong type.
     """
-    name, _, text = (spec or "random").partition(":")
+    spec = spec or "random"
+    name, _, options = spec.partition(":")
     if name not in RULES:
         raise unknown("rule of a split", name, list(RULES))
-    fields = {field.name: field for field in dataclasses.fields(RULES[name])}
-    options = {}
-    for option in filter(None, text.split(",")):
-        key, _, value = option.partition("=")
-        if key not in fields:
-            raise unknown(f"option of the split {name}", key, list(fields))
-        if key in options:
-            raise expected(f"each option of the split {name} once", received=f"{key} twice",
-                           remedy="Leave one.")  # fmt: skip
-        try:
-            options[key] = _CONVERTERS[str(fields[key].type)](value)
-        except ValueError:
-            raise expected(
-                f"a {'whole ' * (fields[key].type == 'int')}number as {key} of the split {name}",
-                received=repr(value),
-                remedy=f"Write for example {name}:{key}={fields[key].default}.",
-            ) from None
-    if {"fraction", "since"} <= options.keys():
+    rule: Rule = build_from(RULES[name], "split", spec, options)
+    if isinstance(rule, Time) and rule.since and "fraction=" in options:
         raise expected(
             "since or fraction, which both say where the test begins",
             received=f"both in {spec!r}",
             remedy="Leave one.",
         )
-    return RULES[name](**options)
+    return rule

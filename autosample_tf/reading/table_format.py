@@ -109,8 +109,7 @@ def _read_header(path: Path, named: str | None) -> _Header:
         )
     own = DELIMITERS[extension(path)]
     typed = extension(path) == ".inter"
-    # The most frequent one; on a tie, and in .inter files, the extension's own.
-    delimiter = own if typed else max((own, ",", "\t", ";", "|"), key=first.count)
+    delimiter = own if typed else _delimiter(path, own, first, named)
     number, words = next(_rows(path, delimiter, quotes=not typed), (0, []))
     if not words:
         raise NoRowsError(
@@ -131,6 +130,18 @@ def _read_header(path: Path, named: str | None) -> _Header:
             remedy="Leave --columns out; --user-column and the like name single ones.",
         )
     return dataclasses.replace(header, words=names, last_line=0)
+
+
+def _delimiter(path: Path, own: str, first: str, named: str | None) -> str:
+    """What parts the values of the first line, the extension's `own` where it may be: what makes
+    as many as there are names, else the most frequent."""
+    possible = (own, ",", "\t", ";", "|")
+    if named is not None:
+        wanted = len(named.split(","))
+        for each in possible:
+            if len(next(_rows(path, each, quotes=True), (0, []))[1]) == wanted:
+                return each
+    return max(possible, key=first.count)
 
 
 def _first_line(path: Path) -> str:
