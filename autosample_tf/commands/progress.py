@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from autosample_tf.comparison.comparing import Outcome
 from autosample_tf.runs import Run, dropped_of, weights_of
-from autosample_tf.stages.trial import under
+from autosample_tf.stages.trial import in_words
 
 _MOST_WEIGHTS = 5  # in a line
 _CHOSEN_ON_TEST = (
@@ -149,7 +149,7 @@ def print_result(metrics: Mapping[str, Any], console: Console) -> None:
     found, retrained = metrics["search"], metrics["retrain"]
     weights = ", ".join(f"{spec} {weight:.3f}" for spec, weight in found["weights"].items())
     trial = retrained.get("trial")  # runs of before there were trials have none
-    chosen = f", under {under(trial['best'])}" if trial else ""
+    chosen = f", under {in_words(trial['best'])}" if trial else ""
     console.print(
         f"search: {found['epochs']} epochs, {found['seconds']:.1f} s, weights {weights}\n"
         f"retrain: best epoch {retrained['best_epoch']} of {retrained['epochs']}, "

@@ -42,9 +42,9 @@ from autosample_tf.stages.fitting import (
     Stretch,
     build,
     chosen_on,
+    compiled_autosample,
     fit,
     make_optimizer,
-    mixture,
     stage_seed,
 )
 from autosample_tf.stages.results import SearchResult, took
@@ -286,7 +286,7 @@ class _Tree:
         if name not in self._branches:
             settings = self._job.settings
             is_mixture = name == MIXTURE
-            made = mixture(
+            made = compiled_autosample(
                 settings,
                 self.model,
                 Feedback(self._job.data.train, self._job.data.given),

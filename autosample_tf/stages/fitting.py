@@ -145,7 +145,7 @@ def fit(
     return history.rows
 
 
-def mixture(
+def compiled_autosample(
     settings: Settings,
     model: Recommender,
     feedback: Feedback,

@@ -97,7 +97,7 @@ def _refit(
     rate = rates(job.settings.learning_rate, epochs_by_rate)
     fit(
         job,
-        start.mixture(weights, "refit", model, optimizer, pairs),
+        start.compiled_autosample(weights, "refit", model, optimizer, pairs),
         pairs,
         Stretch("refit", job.run.retrain / "refit", stage_seed(job.settings, "refit"), len(rate)),
         evaluator=None,

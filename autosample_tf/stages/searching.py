@@ -20,7 +20,15 @@ from autosample_tf.runs import weights_of
 from autosample_tf.samplers import Feedback
 from autosample_tf.stages.asng import CUTOFF, LearnByComparing, some_users, stretch_length
 from autosample_tf.stages.branching import branched_search
-from autosample_tf.stages.fitting import Job, Stretch, build, chosen_on, fit, mixture, stage_seed
+from autosample_tf.stages.fitting import (
+    Job,
+    Stretch,
+    build,
+    chosen_on,
+    compiled_autosample,
+    fit,
+    stage_seed,
+)
 from autosample_tf.stages.results import SearchResult, read_search_result, took
 
 # Steps that take as long as tracing another one: some 4 s, of the standard set on gowalla. Of
@@ -52,7 +60,7 @@ def _search(job: Job) -> SearchResult:
             )
         compared = stretch_length(steps)
         within = {"objective": "uniform", "steps_per_call": compared}
-    autosample = mixture(
+    autosample = compiled_autosample(
         settings,
         model,
         Feedback(data.train, data.given),

@@ -13,7 +13,7 @@ from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.runs import Run
 from autosample_tf.samplers import Feedback
-from autosample_tf.stages.fitting import Job, build, make_optimizer, mixture, stage_seed
+from autosample_tf.stages.fitting import Job, build, compiled_autosample, make_optimizer, stage_seed
 from autosample_tf.stages.results import SearchResult
 
 _NOISE = 0.01  # standard deviation, as tables begin with
@@ -72,7 +72,7 @@ class Start:
             noise = tf.random.stateless_normal(variable.shape, [seed, place], stddev=_NOISE)
             variable.assign(self.job.settings.shrink * variable + noise)
 
-    def mixture(
+    def compiled_autosample(
         self,
         weights: Mapping[str, float],
         stage: str,
@@ -84,7 +84,7 @@ class Start:
         """Samplers under fixed weights; of `held_out` they learn nothing, it tells how many
         negatives are false."""
         settings = self.job.settings
-        return mixture(
+        return compiled_autosample(
             settings,
             model,
             Feedback(pairs, self.job.data.given),

@@ -56,7 +56,7 @@ def _alike(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
     )
 
 
-def under(best: str) -> str:
+def in_words(best: str) -> str:
     """What a trial's best mixture is called in a sentence."""
     return f"the {best} mixture" if best in (SEARCHED, EQUAL) else f"{best} alone"
 
@@ -94,7 +94,9 @@ class Contender:
         self.model, optimizer = start.initialized(train, goes_on=not shrinks)
         self.evaluator = Evaluator(self.model, held_out, train, job.settings.top_k)
         self.begins_at = self.evaluator.mean()[job.monitor] if begins_at is None else begins_at
-        self._autosample = start.mixture(weights, "retrain", self.model, optimizer, train, held_out)
+        self._autosample = start.compiled_autosample(
+            weights, "retrain", self.model, optimizer, train, held_out
+        )
         self.rows: list[dict[str, Any]] = []
 
     def fit(self, name: str, folder: Path, last_epoch: int, *, timed: bool = True) -> KeepBest:
@@ -156,7 +158,7 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> None:
             diverged[name] = str(error)
             if diverged.keys() == mixtures.keys():
                 raise
-            log.warning("out of the trial, %s: %s", under(name), error)
+            log.warning("out of the trial, %s: %s", in_words(name), error)
         history = History(_folder(job.run, name) / "history.csv")
         history.load(epochs)  # of one that diverged the epochs before
         rows[name] = history.rows
