@@ -2,7 +2,8 @@
 
     python benchmarks/choosing/page.py
 
-reads every `benchmarks/results/choosing/*.json`. Its figures are theirs: nothing is run.
+reads every `benchmarks/results/choosing/*.json`, and those of `before-shrink/`, which ran before
+retraining started from shrunk parameters. Its figures are theirs: nothing is run.
 """
 
 from __future__ import annotations
@@ -30,9 +31,14 @@ PAGE = DOCS / "choosing.md"
 def main() -> None:
     """Fills the page's tables."""
     records = records_in(RESULTS / "choosing")
-    fill(PAGE, "verdicts", verdicts([record["result"] for record in records]))
+    before = records_in(RESULTS / "choosing" / "before-shrink")
+    found = [record["result"] for record in records]
+    fill(PAGE, "verdicts", verdicts([each for each in found if each.get("against") is None]))
+    fill(PAGE, "named", named([each for each in found if each.get("against")]))
+    fill(PAGE, "before", verdicts([record["result"] for record in before]))
     fill(PAGE, "ablations", ablations([r["result"] for r in records if r["variants"]]))
     fill(PAGE, "ran", "\n".join(f"- {ran(record)}" for record in records))
+    fill(PAGE, "ran before", "\n".join(f"- {ran(record)}" for record in before))
 
 
 def records_in(folder: Path) -> list[dict[str, Any]]:
@@ -75,6 +81,30 @@ def verdicts(found: list[Mapping[str, Any]]) -> str:
     return f"{table}\n\nMean difference to the best in hindsight: {mean:+.4f}."
 
 
+def named(found: list[Mapping[str, Any]]) -> str:
+    """AutoSample beside the samplers that `--against` named, a row each and pair of data and
+    model."""
+    rows = []
+    for pair, group in itertools.groupby(found, pair_name):
+        each = list(group)
+        seeds = sum(len(one["seeds"]) for one in each)
+        for name in each[0]["against"]:
+            its = f"{short(name)} {four(tested(each, name)['mean'])}"
+            apart = difference(differing(each, name))
+            rows.append([pair, str(seeds), figure(tested(each, AUTOSAMPLE)), its, apart])
+    return markdown(["test NDCG@20", "seeds", "AutoSample", "it", "AutoSample - it"], rows)
+
+
+def tested(found: Iterable[Figures], name: str) -> dict[str, float]:
+    """A contestant's test metric in several comparisons together."""
+    return pooled(each["contestants"][name]["test"][each["metric"]] for each in found)
+
+
+def differing(found: Sequence[Figures], name: str) -> dict[str, float]:
+    """AutoSample's difference to a contestant in several comparisons together."""
+    return pooled_differences(found, lambda each: each["contestants"][name]["against"])
+
+
 def together(found: Sequence[Figures]) -> dict[str, Any]:
     """Comparisons of one pair with different seeds as one, as far as `verdicts` reads it.
 
@@ -83,18 +113,12 @@ def together(found: Sequence[Figures]) -> dict[str, Any]:
     """
     metric, first = found[0]["metric"], found[0]
 
-    def tested(name: str) -> dict[str, float]:
-        return pooled(each["contestants"][name]["test"][metric] for each in ran_in(name))
-
     def ran_in(name: str) -> list[Figures]:
         return [each for each in found if name in each["contestants"]]
 
-    def differing(name: str) -> dict[str, float]:
-        return pooled_differences(ran_in(name), lambda each: each["contestants"][name]["against"])
-
     alone = [name for name in first["contestants"] if name not in {AUTOSAMPLE, *variants(first)}]
     best = max((name for name in alone if len(ran_in(name)) == len(found)),
-               key=lambda name: tested(name)["mean"])  # fmt: skip
+               key=lambda name: tested(found, name)["mean"])  # fmt: skip
     chosen = [each["choices"]["picked by validation"] for each in found]
     costs = [each["cost"] for each in found if each.get("against") is None]
     ours, theirs = (sum(cost[whose] for cost in costs) for whose in ("autosample", "exhaustive"))
@@ -102,15 +126,16 @@ def together(found: Sequence[Figures]) -> dict[str, Any]:
         **{name: first[name] for name in ("dataset", "model", "metric")},
         "seeds": [seed for each in found for seed in each["seeds"]],
         "contestants": {
-            name: {"test": {metric: tested(name)}} for name in (AUTOSAMPLE, UNIFORM, best)
+            name: {"test": {metric: tested(ran_in(name), name)}}
+            for name in (AUTOSAMPLE, UNIFORM, best)
         },
         "choices": {
-            "best in hindsight": {"candidate": best, **differing(best)},
+            "best in hindsight": {"candidate": best, **differing(found, best)},
             "picked by validation": {
                 "candidate": [name for each in chosen for name in each["candidate"]],
                 **pooled_differences(found, lambda each: each["choices"]["picked by validation"]),
             },
-            UNIFORM: differing(UNIFORM),
+            UNIFORM: differing(ran_in(UNIFORM), UNIFORM),
         },
         "cost": {"ratio": ours / theirs},
     }
@@ -171,10 +196,12 @@ def ran(record: Mapping[str, Any]) -> str:
     """One line on what was run, where, for how long."""
     result, machine = record["result"], record["machine"]
     seconds = sum(own["seconds"] for own in result["contestants"].values()) * len(result["seeds"])
+    load = machine["load_before"]
+    before = "" if load is None else f", load before {load:.1f}"
     return (
         f"`{record['command']}`: {len(result['seeds'])} seeds, {seconds / 60:,.0f} minutes of "
-        f"training and validation on {machine['cpus']} cores of {machine['cpu']}, load before "
-        f"{machine['load_before']:.1f}{record.get('note', '')}"
+        f"training and validation on {machine['cpus']} cores of {machine['cpu']}{before}"
+        f"{record.get('note', '')}"
     )
 
 

@@ -29,11 +29,13 @@ from autosample_tf.training import Source
 
 # What each has other than the default.
 VARIANTS: dict[str, dict[str, Any]] = {
+    "objective uniform": {"objective": "uniform"},
     "objective branches": {"objective": "branches"},
     "objective asng": {"objective": "asng"},
     "objective bilevel": {"objective": "bilevel"},
     "objective joint": {"objective": "joint"},
     "nothing dropped": {"drop_threshold": 0.0},
+    "not shrunk": {"shrink": 1.0},
     "retrained from scratch": {"init": "scratch"},
     "retrained from the warm-up": {"init": "rewind"},
     "instance mixing": {"mixing": "instance"},
