@@ -167,7 +167,7 @@ def pooled(parts: Iterable[Figures]) -> dict[str, float]:
 
 
 def ablations(found: list[Mapping[str, Any]]) -> str:
-    """Every variant's test metric less the default's, and its seconds as a share of its."""
+    """Every variant's test metric less the default's, and how many epochs it took."""
     names = list(dict.fromkeys(name for each in found for name in variants(each)))
     rows = []
     for name in names:
@@ -178,12 +178,16 @@ def ablations(found: list[Mapping[str, Any]]) -> str:
                 cells.append("")
                 continue
             against = own["against"]
-            share = own["seconds"] / each["contestants"][AUTOSAMPLE]["seconds"]
             cells.append(
-                f"{-against['difference']:+.4f} ± {against['standard_error']:.4f}, {share:.1f} x"
+                f"{-against['difference']:+.4f} ± {against['standard_error']:.4f}, "
+                f"{own['epochs']:.0f} epochs"
             )
         rows.append([name, *cells])
-    return markdown(["it - AutoSample", *(pair_name(each) for each in found)], rows)
+    heads = (
+        f"{pair_name(each)}, {each['contestants'][AUTOSAMPLE]['epochs']:.0f} epochs"
+        for each in found
+    )
+    return markdown(["it - AutoSample", *heads], rows)
 
 
 def variants(each: Mapping[str, Any]) -> list[str]:
