@@ -31,6 +31,15 @@ def expected(what: str, *, received: object, remedy: str) -> InputError:
     return InputError(f"Expected {what}; received {received}. {remedy}")
 
 
+def given_from_python(run: str) -> InputError:
+    """The refusal to find the data of a run again that was given a `Dataset`."""
+    return expected(
+        f"the dataset that {run} was given from Python",
+        received="none",
+        remedy="Write it to a file and name that with --dataset (source=… in Python).",
+    )
+
+
 def as_pyarrow_says(error: object) -> str:
     """What was received where pyarrow refused it: the beginning of its message, on one line."""
     return f"what pyarrow calls: {' '.join(str(error).split())[:200]}"

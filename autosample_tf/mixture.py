@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_NOTHING = 1e-30  # of logits that float32 tells from the largest no weight is so small
+# A weight that counts as none: samplers are kept out of a mixture by float32's least number, which
+# rounding may leave above 0.
+_NOTHING = 1e-30
 
 
 def mixture_weights(logits: tf.Tensor, active: tf.Tensor, temperature: float) -> tf.Tensor:

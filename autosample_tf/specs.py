@@ -25,6 +25,18 @@ def build_from(own: type[Built], kind: str, spec: str, options: str) -> Built:
     Raises:
       InputError: for an unknown option, a value of the wrong kind, or one that is missing.
     """
+    given = read_options(own, kind, spec, options)
+    try:
+        return own(**given)
+    except TypeError as error:  # an option without a default that was not given
+        raise InputError(
+            f"Expected all options of {kind} {spec!r}; received too few ({error}). Add them "
+            "as key=value."
+        ) from error
+
+
+def read_options(own: type, kind: str, spec: str, options: str) -> dict[str, Any]:
+    """The options that a spec gives a class, by name, in their types; all as in `build_from`."""
     parameters = inspect.signature(own).parameters
     given: dict[str, Any] = {}
     for part in filter(None, options.split(",")):
@@ -36,13 +48,7 @@ def build_from(own: type[Built], kind: str, spec: str, options: str) -> Built:
             name = spec.removesuffix(options).removesuffix(":")
             raise unknown(f"option of {kind} {name!r}", key, list(parameters))
         given[key] = _parse(f"{key} of {kind} {spec!r}", value, parameters[key].default)
-    try:
-        return own(**given)
-    except TypeError as error:  # an option without a default that was not given
-        raise InputError(
-            f"Expected all options of {kind} {spec!r}; received too few ({error}). Add them "
-            "as key=value."
-        ) from error
+    return given
 
 
 def _parse(what: str, text: str, default: object) -> object:

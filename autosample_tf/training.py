@@ -16,7 +16,7 @@ import numpy as np
 
 from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import KNOWN, load
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, expected, given_from_python
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.losses import build_loss
@@ -309,11 +309,7 @@ def described(
 def _source_of(run: Run) -> Source:
     stored = run.config()["source"]
     if stored is None:
-        raise expected(
-            f"the dataset that the run in {run.path} was given from Python",
-            received="none",
-            remedy="Write it to a file and name that with --dataset (source=… in Python).",
-        )
+        raise given_from_python(f"the run in {run.path}")
     source = Source(**stored)
     is_path = source.dataset not in KNOWN and not glob.has_magic(source.dataset)
     if is_path and not os.path.exists(source.dataset):

@@ -32,7 +32,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         writers one wins.
     """
     folder = Path(os.path.abspath(folder))
-    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+    is_empty = folder.is_dir() and not any(folder.iterdir())
+    if os.path.lexists(folder) and not is_empty:
         raise taken(folder)
     partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)

@@ -158,6 +158,7 @@ def test_since_is_the_first_moment_tested_on():
             "random:fraction=some",
             "fraction of split 'random:fraction=some' as float; received 'some'",
         ),
+        ("time:fraction=0.2,since=", "since or fraction, .* received both in"),
         ("random:fraction=1", "between 0 and 1, both excluded; received 1.0"),
         ("time:valid=0", "between 0 and 1, both excluded; received 0.0"),
         ("leave-last:n=0", "at least 1 pair a user to leave out; received 0"),

@@ -18,7 +18,7 @@ import click
 from click.core import ParameterSource
 
 from autosample_tf import settings as known
-from autosample_tf.errors import InputError, expected
+from autosample_tf.errors import InputError, expected, given_from_python
 from autosample_tf.reading.table_options import NAMES as TABLE_OPTIONS
 
 DEFAULTS = known.Settings()
@@ -304,7 +304,7 @@ def resumed_options(run_dir: Path | None, options: dict[str, Any]) -> dict[str, 
     run = Run.existing(run_dir)
     config = run.config()
     if config["source"] is None and not was_given("dataset"):
-        raise _given_from_python(run.path / "config.json")
+        raise given_from_python(f"the run of {run.path / 'config.json'}")
     stored = {**config["settings"], **(config["source"] or {})}
     stored |= {name: config[name] for name in ("seeds", "against") if name in config}
     # Before they are put together: of both, a check may name one that was not given.
@@ -343,16 +343,8 @@ def chosen_dataset(options: dict[str, Any]) -> str:
     """
     config = click.get_current_context().meta.get(_SOURCELESS)
     if options["dataset"] is None and config:
-        raise _given_from_python(config)
+        raise given_from_python(f"the run of {config}")
     return "synthetic" if options["dataset"] is None else options["dataset"]
-
-
-def _given_from_python(config: Path) -> InputError:
-    return expected(
-        f"the dataset that the run of {config} was given from Python",
-        received="none",
-        remedy="Write it to a file and name that with --dataset.",
-    )
 
 
 def chosen_source(options: dict[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def compare(
     """
     settings = settings or Settings()
     seeds = [int(seed) for seed in seeds]
-    against = [against] if isinstance(against, str) else against
+    if against is not None:
+        against = [against] if isinstance(against, str) else list(against)
     _check(settings, seeds, against)
     run = Run(run_dir)
     with run.locked():
@@ -114,7 +115,7 @@ def compare(
             "dataset": run.config()["dataset"]["name"],
             "model": settings.model,
             "seeds": seeds,
-            "against": None if against is None else list(against),
+            "against": against,
             "patience": settings.patience,
             "rate_decays": settings.rate_decays,
             "most_epochs": most_epochs(settings),
@@ -238,8 +239,7 @@ def _begin(
     resolved = settings.resolved(data.train.num_pairs)
     config = described("compare", source, data, resolved, seeds[0])
     begun = _begun_with(run, seeds) if resume else seeds
-    beside = None if against is None else list(against)
-    run.start({**config, "seeds": begun, "against": beside}, resume=resume)
+    run.start({**config, "seeds": begun, "against": against}, resume=resume)
     if len(seeds) > len(begun):
         run.write_json("config.json", {**run.config(), "seeds": seeds})
     return data.train.num_pairs

@@ -16,7 +16,7 @@ import numpy as np
 from autosample_tf.errors import expected, unknown
 from autosample_tf.interactions import Interactions
 from autosample_tf.reading.instants import parse_instant
-from autosample_tf.specs import build_from
+from autosample_tf.specs import read_options
 from autosample_tf.splits import (
     FEWEST_PAIRS,
     Splits,
@@ -157,11 +157,11 @@ def parse_rule(spec: str | None) -> Rule:
     name, _, options = spec.partition(":")
     if name not in RULES:
         raise unknown("rule of a split", name, list(RULES))
-    rule: Rule = build_from(RULES[name], "split", spec, options)
-    if isinstance(rule, Time) and rule.since and "fraction=" in options:
+    given = read_options(RULES[name], "split", spec, options)
+    if {"fraction", "since"} <= given.keys():
         raise expected(
             "since or fraction, which both say where the test begins",
             received=f"both in {spec!r}",
             remedy="Leave one.",
         )
-    return rule
+    return RULES[name](**given)
