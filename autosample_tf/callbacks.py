@@ -171,14 +171,17 @@ class KeepBest(tf.keras.callbacks.Callback):
 
     After `patience` epochs without a better one training goes on from the best one's parameters
     and optimizer's state, at a fifth of the learning rate, until that has been done `decays`
-    times; then it stops. `tf.keras.callbacks.ReduceLROnPlateau` would go on from where it is,
-    which on small data is past the best, and a resumed run would have to be told what it knew.
+    times; then it stops. Training that rises to its last epochs does so too, in time for each
+    rate to have a sixth of all epochs. `tf.keras.callbacks.ReduceLROnPlateau` would go on from
+    where it is, which on small data is past the best, and a resumed run would have to be told what
+    it knew.
 
     Args:
       monitor: the metric that is to rise.
       patience: epochs in a row without a better one than those before: what training started
         from may be better than all of them.
       path: what the parameters are written to, as `tf.train.Checkpoint` does.
+      last_epoch: what training stops with at the latest.
       decays: of the learning rate.
       with_optimizer: its state too, which decays need, for training that goes on from there.
 
@@ -193,12 +196,15 @@ class KeepBest(tf.keras.callbacks.Callback):
         monitor: str,
         patience: int,
         path: Path,
+        last_epoch: int,
         *,
         decays: int = 0,
         with_optimizer: bool = False,
     ):
         super().__init__()
         self._monitor, self._patience, self._path = monitor, patience, path
+        self._last_epoch = last_epoch
+        self._epochs_a_rate = last_epoch // 6  # of each lowered rate, where patience asks for none
         self._decays, self._with_optimizer = decays, with_optimizer or decays > 0
         self.best = -math.inf
         self.best_epoch = 0
@@ -223,7 +229,8 @@ class KeepBest(tf.keras.callbacks.Callback):
         logs["lr"] = float(optimizer.learning_rate)
         if self._is_best(epoch + 1, logs[self._monitor]):
             self._write(model, optimizer)
-        if self._decays_after(epoch + 1):
+        if self._is_to_decay(epoch + 1):
+            self._has_decayed(epoch + 1)
             read_parameters(model, self._path)
             read_optimizer(optimizer, self._path)
             optimizer.learning_rate = logs["lr"] * DECAY
@@ -234,7 +241,8 @@ class KeepBest(tf.keras.callbacks.Callback):
         """Takes up the state that the history's rows left; whether it had stopped."""
         for row in rows:
             self._is_best(row["epoch"], row[self._monitor])
-            self._decays_after(row["epoch"])
+            if row.get("back_to") is not None:
+                self._has_decayed(row["epoch"])
         return self._has_stopped()
 
     def _write(self, model: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer) -> None:
@@ -249,13 +257,15 @@ class KeepBest(tf.keras.callbacks.Callback):
         self.epochs_by_rate[-1] = epoch - self._began
         return True
 
-    def _decays_after(self, epoch: int) -> bool:
-        """Whether the rate decays now, which begins another wait for a better epoch."""
-        if self._worse < self._patience or len(self.epochs_by_rate) > self._decays:
-            return False
+    def _is_to_decay(self, epoch: int) -> bool:
+        left = self._decays + 1 - len(self.epochs_by_rate)
+        is_late = 0 < self._last_epoch - epoch <= left * self._epochs_a_rate
+        return left > 0 and (is_late or self._worse >= self._patience)
+
+    def _has_decayed(self, epoch: int) -> None:
+        """Begins another wait for a better epoch."""
         self.epochs_by_rate.append(0)
         self._began, self._worse, self._highest = epoch, 0, self.best
-        return True
 
     def _has_stopped(self) -> bool:
         return self._worse >= self._patience

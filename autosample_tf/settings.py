@@ -107,7 +107,8 @@ class Settings:
       patience: epochs without a better validation NDCG before a stage stops, or its learning
         rate decays; the rounds of `branches` have lengths of their own.
       rate_decays: how often retraining, instead of stopping, goes back to its best epoch and on
-        from there at a fifth of the learning rate; so does a search without retraining.
+        from there at a fifth of the learning rate, a sixth of its epochs before the last at the
+        latest; so does a search without retraining.
       batch_size: pairs a step; None: 2,048, or what leaves an epoch some 100 steps.
       learning_rate: None: the model's, `MODEL_DEFAULTS`.
       l2: of the regularization, see `models.contract`; None: the model's.

@@ -194,6 +194,7 @@ class Host:
         self.optimizer = RowSparseAdam(RATE)
         self.optimizer.build(self.model.trainable_variables)
         self.stop_training = False
+        self.rows: list[dict[str, Any]] = []
         self.set(value)
 
     def set(self, value: float) -> None:
@@ -208,11 +209,16 @@ def kept(path: Path) -> float:
 
 
 def keep_best(
-    path: Path, *metrics: float, patience: int = 2, start: float | None = None, decays: int = 0
+    path: Path,
+    *metrics: float,
+    patience: int = 2,
+    last_epoch: int = 60,
+    start: float | None = None,
+    decays: int = 0,
 ) -> Any:
     """After epochs 1, 2, … with these metrics, the parameters, and the optimizer's steps, being
     the epoch's number."""
-    callback, host = KeepBest("ndcg@5", patience, path, decays=decays), Host()
+    callback, host = KeepBest("ndcg@5", patience, path, last_epoch, decays=decays), Host()
     callback.set_model(host)
     if start is not None:
         callback.start_from(start, host.model, host.optimizer)
@@ -220,7 +226,9 @@ def keep_best(
         assert not host.stop_training
         host.set(epoch + 1.0)
         host.optimizer.iterations.assign(epoch + 1)
-        callback.on_epoch_end(epoch, {"ndcg@5": value, "ndcg@10": 1 - value})
+        logs = {"ndcg@5": value, "ndcg@10": 1 - value}
+        callback.on_epoch_end(epoch, logs)
+        host.rows.append({"epoch": epoch + 1, **logs})
     return callback, host
 
 
@@ -253,7 +261,7 @@ def test_the_parameters_before_the_first_epoch_count_as_epoch_0(tmp_path: Path) 
 
 def test_starting_again_does_not_overwrite_a_later_epochs_parameters(tmp_path: Path) -> None:
     keep_best(tmp_path / "p", 0.2, 0.5, start=0.1)
-    resumed, host = KeepBest("ndcg@5", 2, tmp_path / "p"), Host(9.0)
+    resumed, host = KeepBest("ndcg@5", 2, tmp_path / "p", 60), Host(9.0)
     resumed.start_from(0.1, host.model, host.optimizer)
     assert kept(tmp_path / "p") == 2.0
 
@@ -290,6 +298,27 @@ def test_the_rate_decays_as_often_as_is_asked(tmp_path: Path) -> None:
     assert keep_best(tmp_path / "q", 0.3, *[0.1] * 6, decays=2)[1].stop_training
 
 
+def test_what_rises_to_the_end_has_a_sixth_of_its_epochs_at_each_lowered_rate(
+    tmp_path: Path,
+) -> None:
+    rising = [0.01 * epoch for epoch in range(1, 13)]
+    for decays, by_rate in ((0, [12]), (1, [10, 2]), (2, [8, 2, 2])):
+        callback, host = keep_best(tmp_path / str(decays), *rising, last_epoch=12, decays=decays)
+        assert callback.epochs_by_rate == by_rate
+        assert float(host.optimizer.learning_rate) == pytest.approx(RATE / 5**decays)
+
+
+def test_what_has_lowered_its_rate_already_does_not_again(tmp_path: Path) -> None:
+    metrics = (0.1, 0.3, 0.2, 0.1, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.91, 0.92)
+    callback, _ = keep_best(tmp_path / "p", *metrics, last_epoch=12, decays=1)
+    assert callback.epochs_by_rate == [2, 8]
+
+
+def test_of_few_epochs_none_is_at_a_lowered_rate(tmp_path: Path) -> None:
+    callback, _ = keep_best(tmp_path / "p", *[0.1 * n for n in range(5)], last_epoch=5, decays=1)
+    assert callback.epochs_by_rate == [5]
+
+
 def test_where_no_epoch_was_better_it_goes_back_to_before_the_first(tmp_path: Path) -> None:
     callback, host = keep_best(tmp_path / "p", 0.2, 0.2, 0.1, start=0.3, decays=1)
     assert stands_at(host) == (0.0, 0)
@@ -298,7 +327,7 @@ def test_where_no_epoch_was_better_it_goes_back_to_before_the_first(tmp_path: Pa
 
 
 def test_the_logs_have_an_epochs_rate_and_where_it_went_back_to(tmp_path: Path) -> None:
-    callback, host = KeepBest("ndcg@5", 1, tmp_path / "p", decays=1), Host()
+    callback, host = KeepBest("ndcg@5", 1, tmp_path / "p", 60, decays=1), Host()
     callback.set_model(host)
     for epoch, (metric, rate) in enumerate(((0.3, RATE), (0.2, RATE), (0.4, RATE / 5))):
         logs = {"ndcg@5": metric}
@@ -312,22 +341,24 @@ def test_the_rates_of_the_epochs_that_led_to_the_best() -> None:
     np.testing.assert_allclose(rates(0.5, [2, 0, 1]), [0.5, 0.5, 0.02])
 
 
+@pytest.mark.parametrize("last_epoch", [6, 60])
 @pytest.mark.parametrize("decays", range(3))
 @pytest.mark.parametrize("epochs", range(6))
-def test_replayed_it_stands_where_it_stood(epochs: int, decays: int, tmp_path: Path) -> None:
+def test_replayed_it_stands_where_it_stood(
+    epochs: int, decays: int, last_epoch: int, tmp_path: Path
+) -> None:
     whole = [0.2, 0.4, 0.4, 0.3, 0.1, 0.5] if decays else [0.2, 0.4, 0.4, 0.5, 0.1, 0.3]
     metrics = whole[:epochs]
-    callback, host = keep_best(tmp_path / "p", *metrics, decays=decays)
-    replayed = KeepBest("ndcg@5", 2, tmp_path / "p", decays=decays)
-    rows = [{"epoch": n + 1, "ndcg@5": value} for n, value in enumerate(metrics)]
-    assert replayed.replay(rows) == host.stop_training
+    callback, host = keep_best(tmp_path / "p", *metrics, decays=decays, last_epoch=last_epoch)
+    replayed = KeepBest("ndcg@5", 2, tmp_path / "p", last_epoch, decays=decays)
+    assert replayed.replay(host.rows) == host.stop_training
     assert vars(replayed) == {**vars(callback), "model": None}
 
 
 def test_replay_says_that_it_had_stopped(tmp_path: Path) -> None:
     rows = [{"epoch": n + 1, "ndcg@5": value} for n, value in enumerate([0.2, 0.1, 0.1])]
-    assert KeepBest("ndcg@5", 2, tmp_path / "p").replay(rows)
-    assert not KeepBest("ndcg@5", 3, tmp_path / "p").replay(rows)
+    assert KeepBest("ndcg@5", 2, tmp_path / "p", 60).replay(rows)
+    assert not KeepBest("ndcg@5", 3, tmp_path / "p", 60).replay(rows)
 
 
 def test_one_epochs_parameters_are_kept_for_rewinding(tmp_path: Path) -> None:

@@ -272,7 +272,8 @@ def retrain_options(defaults: bool) -> Callable:
         number("--patience", int, default("patience"),
                 "Epochs without a better NDCG to stop, or lower the rate."),
         number("--rate-decays", int, default("rate_decays"),
-                "Times to go back to the best epoch at a fifth of the rate instead of stopping."),
+                "Times to go back to the best epoch at a fifth of the rate, instead of stopping or "
+                "with a sixth of the epochs left."),
         number("--batch-size", int, None, "Pairs a step."),
         number("--learning-rate", float, None, "Step size of the optimizer."),
         number("--l2", float, None, "Weight of the squared norms of a pair's vectors."),

@@ -20,9 +20,10 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"Seeds {', '.join(map(str, found['seeds']))}. Every model is trained for at most "
         f"{found['most_epochs']} epochs, and until validation {metric} has not risen for "
-        f"{found['patience']}; before that it may go back to its best epoch, and on at a fifth of "
-        f"the learning rate, {found['rate_decays']} x. ± is a standard error, users pooled over "
-        f"seeds; seconds and epochs are a seed's, those of a trial among them. "
+        f"{found['patience']}; before that, or with a sixth of them left, it goes back to its best "
+        f"epoch, and on at a fifth of the learning rate, {found['rate_decays']} x. ± is a standard "
+        "error, users pooled over seeds; seconds and epochs are a seed's, those of a trial among "
+        "them. "
         f"`autosample - it` is the paired difference in test {metric}, and p of its t-test over "
         "users, adjusted by Benjamini and Hochberg for all that are told here.",
         "",

@@ -76,6 +76,7 @@ def _search(job: Job) -> SearchResult:
         job.monitor,
         settings.patience,
         run.search / "parameters",
+        settings.search_epochs,
         decays=0 if settings.retrain_epochs else settings.rate_decays,  # they are retraining's
         with_optimizer=True,
     )

@@ -105,8 +105,13 @@ class Contender:
         `timed` as in `Stretch`.
         """
         job, settings = self._start.job, self._start.job.settings
-        decays = settings.rate_decays
-        best = KeepBest(job.monitor, settings.patience, folder / "best", decays=decays)
+        best = KeepBest(
+            job.monitor,
+            settings.patience,
+            folder / "best",
+            last_epoch,
+            decays=settings.rate_decays,
+        )
         best.start_from(self.begins_at, self.model, self._autosample.optimizer)
         if self._shrinks:
             self._start.shrink(self.model)  # of a run that goes on `fit` restores what was trained
