@@ -21,7 +21,7 @@ from autosample_tf.errors import expected, unknown
 from autosample_tf.evaluation import check_sizes
 from autosample_tf.float32 import fits_float32
 from autosample_tf.interactions import Interactions, Pairs
-from autosample_tf.losses import InBatchSoftmax, Loss, build_loss
+from autosample_tf.losses import Loss, build_loss
 from autosample_tf.models import Recommender
 from autosample_tf.models.contract import Featured, Prepared, State, is_dot_product, layer_width
 from autosample_tf.models.tower import parted
@@ -40,11 +40,10 @@ from autosample_tf.step.health import Health
 from autosample_tf.step.pool import Step
 from autosample_tf.step.sampled_losses import (
     check_together,
-    in_batch_losses,
+    has_loss,
+    losses_of_samplers,
     mean_penalty,
-    negative_scores,
     sampler_embeddings,
-    sampler_losses,
 )
 from autosample_tf.step.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
 
@@ -127,7 +126,7 @@ class AutoSample(tfrs.Model):
         _check(mixing, temperature, l2, health_every, users_per_pool)
         self.model, self.samplers = model, build_samplers(samplers)
         self._loss = build_loss(loss)
-        check_together(self._loss, mixing, self.samplers, is_dot_product(model))
+        check_together(self._loss, mixing, self.samplers, is_dot_product(type(model)))
         following = [s.spec for s in self.samplers if s.follows_progress]
         if following and total_steps is None:
             log.warning("without total_steps %s never change as training goes on", following)
@@ -370,7 +369,7 @@ class AutoSample(tfrs.Model):
         inputs = self._examples(inputs)
         state = self._propagate(inputs, training=training)
         batch = self.sample(inputs, state)
-        loss = self._mixed_loss(batch, self._losses_of_samplers(batch), inputs["weight"])
+        loss = self._mixed_loss(batch, losses_of_samplers(batch, self._loss), inputs["weight"])
         return loss + self._of_layers(state)
 
     def make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
@@ -513,7 +512,7 @@ class AutoSample(tfrs.Model):
             tape.watch(self.logits)
             state = watched(tape, state)
             batch = self.sample(data, state)
-            per_sampler = self._losses_of_samplers(batch)
+            per_sampler = losses_of_samplers(batch, self._loss)
             loss = self._mixed_loss(batch, per_sampler, data["weight"])
             loss += self._of_layers(state)
         of_state, of_variables, of_own, of_logits = tape.gradient(
@@ -560,14 +559,6 @@ class AutoSample(tfrs.Model):
         done = tf.cast(step, tf.float32) / max(self._total_steps - 1, 1)
         return tf.minimum(done, 1.0)
 
-    def _losses_of_samplers(self, batch: SampledBatch) -> tf.Tensor:
-        context = batch.context
-        if isinstance(self._loss, InBatchSoftmax):
-            return in_batch_losses(context, self._loss)[:, None]
-        positive = context.score(context.user_embeddings, context.positive_embeddings)
-        negative = negative_scores(batch)
-        return sampler_losses(batch, positive, negative, self._loss)
-
     def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:
         def observe() -> tf.Tensor:
             # What a compiled step sampled stays in it: sampled again, by the parameters moved.
@@ -583,9 +574,7 @@ class AutoSample(tfrs.Model):
     ) -> tf.Tensor:
         """The mixed loss with its regularization, averaged over the global batch."""
         weights = tf.gather(self._mixture_weights(), self._active)
-        available = batch.available
-        if isinstance(self._loss, InBatchSoftmax):  # an example has the batch, whatever it drew
-            available = tf.ones_like(available)
+        available = has_loss(batch, self._loss)
         shares = mixture.example_weights(weights, available)  # [batch, active]
         if self.mixing == "loss":
             mixed = mixture.mix_losses(per_sampler, shares)

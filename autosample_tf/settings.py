@@ -13,7 +13,14 @@ from typing import Any
 from autosample_tf.errors import expected, unknown
 from autosample_tf.float32 import fits_float32
 
-MODEL_NAMES = ("lightgcn", "mf", "neumf", "ngcf")
+# Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
+MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
+    "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
+    "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+    "neumf": {"learning_rate": 1e-3, "l2": 1e-3, "optimizer": "row-sparse-adam"},
+    "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
+}
+MODEL_NAMES = tuple(sorted(MODEL_DEFAULTS))
 MODEL_OPTIONS = {  # whose they are, of settings that not every model has
     "layers": ("lightgcn", "neumf", "ngcf"),
     "node_dropout": ("ngcf",),
@@ -40,13 +47,6 @@ STANDARD_SET = (
     "bns",
 )
 
-# Where a setting is None. Found on validation data; the evidence is in docs/defaults.md.
-MODEL_DEFAULTS: dict[str, dict[str, Any]] = {
-    "mf": {"learning_rate": 3e-3, "l2": 0.05, "optimizer": "row-sparse-adam"},
-    "lightgcn": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
-    "neumf": {"learning_rate": 1e-3, "l2": 1e-3, "optimizer": "row-sparse-adam"},
-    "ngcf": {"learning_rate": 3e-3, "l2": 1e-3, "optimizer": "adam"},
-}
 # The softmax temperature that an objective's logits are made for. Those of `validation` are means
 # of standardized numbers, some tenths apart where one sampler is clearly better. On large data,
 # where a trial makes good what is too much, weights may lean harder.

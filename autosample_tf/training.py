@@ -20,7 +20,8 @@ from autosample_tf.errors import InputError, expected, given_from_python
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions, Pairs
 from autosample_tf.losses import build_loss
-from autosample_tf.models import DOT_PRODUCTS, Recommender, check_model
+from autosample_tf.models import MODELS, Recommender, check_model
+from autosample_tf.models.contract import is_dot_product
 from autosample_tf.ops.devices import in_use
 from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.runs import Run
@@ -332,7 +333,7 @@ def _check_parts(specs: Iterable[str], data: Dataset, settings: Settings) -> Non
     samplers = build_samplers(specs)
     for sampler in samplers:
         sampler.check(Feedback(data.train, data.given))
-    by_dot_product = settings.model in DOT_PRODUCTS
+    by_dot_product = is_dot_product(MODELS[settings.model])
     check_together(build_loss(settings.loss), settings.mixing, samplers, by_dot_product)
 
 

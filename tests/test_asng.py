@@ -26,30 +26,51 @@ FLOOR = 0.1
 
 def after(search: Search, outcomes: list[tuple[int, int]]) -> Search:
     for better, worse in outcomes:
-        search = moved(search, better, worse)
+        search = moved(search, better, worse, 0.5)
     return search
 
 
 class TestMoved:
     def test_the_first_step_by_hand(self) -> None:
         """From 1/4 each: the natural gradient is (1/2, -1/2, 0, 0), its Fisher norm sqrt(2)."""
-        found = moved(Search.begin(4), 2, 0)
+        found = moved(Search.begin(4), 2, 0, 0.01)
         change = 0.2 * 0.5 / np.sqrt(2)
         np.testing.assert_allclose(found.weights, [0.25 - change, 0.25, 0.25 + change, 0.25])
 
     @pytest.mark.parametrize("caution", [1.0, 3.0])
     def test_a_step_is_as_long_as_fishers_metric_has_it(self, caution: float) -> None:
         weights = np.array([0.4, 0.1, 0.3, 0.2])
-        found = moved(Search(weights, weights, np.zeros(4), 0.0, caution), 0, 3)
+        found = moved(Search.begin(4)._replace(weights=weights, caution=caution), 0, 3, 0.01)
         change = found.weights - weights
         assert np.sqrt(np.sum(change**2 / weights)) == pytest.approx(0.2 / caution)
         assert change.sum() == pytest.approx(0)
+
+    def test_what_is_nearly_a_tie_moves_the_weights_by_as_much_less(self) -> None:
+        """The usual margin is the mean of those so far, this one's among them."""
+        search = Search.begin(4)._replace(margin=0.3, compared=9.0)
+        full, half = moved(search, 0, 3, 0.3), moved(search, 0, 3, 0.1)
+        usual = 0.3 - 0.2 / 10
+        assert (half.margin, half.compared) == (pytest.approx(usual), 10)
+        change = half.weights - search.weights
+        np.testing.assert_allclose(
+            change, 0.1 / usual * (full.weights - search.weights), atol=1e-12
+        )
+
+    def test_no_margin_moves_the_weights_by_more_than_the_usual_one(self) -> None:
+        search = Search.begin(4)._replace(margin=0.3, compared=9.0)
+        full, wide = moved(search, 0, 3, 0.3), moved(search, 0, 3, 3.0)
+        np.testing.assert_array_equal(wide.weights, full.weights)
+
+    def test_the_usual_margin_is_of_the_last_comparisons(self) -> None:
+        search = after(Search.begin(4), [(0, 1)] * 300)
+        assert (search.margin, search.compared) == (0.5, 64)
+        assert moved(search, 0, 1, 0.1).margin == pytest.approx(0.5 - 0.4 / 64)
 
     def test_weights_stay_a_distribution_above_the_floor(self) -> None:
         rng = np.random.default_rng(0)
         search = Search.begin(5)
         for _ in range(300):
-            search = moved(search, *rng.choice(5, 2, replace=False))
+            search = moved(search, *rng.choice(5, 2, replace=False), rng.random())
             assert search.weights.sum() == pytest.approx(1)
             assert search.weights.min() >= FLOOR / 5 - 1e-12
 
@@ -58,7 +79,7 @@ class TestMoved:
         np.testing.assert_allclose(found.weights[1], 1 - 0.75 * FLOOR)
 
     def test_the_mean_follows_by_a_thirty_second(self) -> None:
-        found = moved(Search.begin(3), 0, 1)
+        found = moved(Search.begin(3), 0, 1, 0.01)
         expected = 1 / 3 + (found.weights - 1 / 3) / 32
         np.testing.assert_allclose(found.mean, expected)
 

@@ -25,11 +25,14 @@ class Loss(abc.ABC):
         the loss; ranking takes the model's own scores all the same.
       compares_several: whether several negatives cost anything but the mean of each alone;
         such a loss has no instance mixing, which leaves one.
+      compares_batch: whether an example's negatives are the other positives of its batch,
+        whatever was sampled; such a loss has `of_batch`, and needs dot products.
       log_q: whether it needs the probability with which a negative was drawn.
     """
 
     name: ClassVar[str]
     compares_several: ClassVar[bool] = False
+    compares_batch: ClassVar[bool] = False
     cosine: bool = False
     log_q: bool = False
 
@@ -59,6 +62,27 @@ class Loss(abc.ABC):
           [batch, num_samplers]; 0 where the sampler has no negative.
         """
         return tf.matmul(self.of_pairs(positive_scores, negative_scores) * weights, owners)
+
+    def of_batch(
+        self,
+        user_embeddings: tf.Tensor,
+        positive_embeddings: tf.Tensor,
+        positives: tf.Tensor,
+        is_real: tf.Tensor,
+    ) -> tf.Tensor:
+        """What each row costs among the others, of a loss that compares the batch.
+
+        Args:
+          user_embeddings: [batch, dim], of this replica's rows.
+          positive_embeddings: [rows, dim], of all rows of the global batch, this replica's
+            first.
+          positives: [rows] int32, likewise.
+          is_real: [rows] bool, likewise; false for padding.
+
+        Returns:
+          [batch], at least 0.
+        """
+        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,7 @@ class InBatchSoftmax(BPR):
 
     name: ClassVar[str] = "in-batch-softmax"
     compares_several: ClassVar[bool] = True
+    compares_batch: ClassVar[bool] = True
 
     def of_batch(
         self,
@@ -41,18 +42,6 @@ class InBatchSoftmax(BPR):
         positives: tf.Tensor,
         is_real: tf.Tensor,
     ) -> tf.Tensor:
-        """What each row costs among the others.
-
-        Args:
-          user_embeddings: [batch, dim], of this replica's rows.
-          positive_embeddings: [rows, dim], of all rows of the global batch, this replica's
-            first.
-          positives: [rows] int32, likewise.
-          is_real: [rows] bool, likewise; false for padding.
-
-        Returns:
-          [batch], at least 0.
-        """
         if self.cosine:
             user_embeddings = tf.math.l2_normalize(user_embeddings, axis=-1)
             positive_embeddings = tf.math.l2_normalize(positive_embeddings, axis=-1)

@@ -1,24 +1,26 @@
 """The models, by name.
 
-Adding one is a file that fulfils `contract.Recommender` and a line in `MODELS`.
+Adding one is a file that fulfils `contract.Recommender`, a line in `MODELS`, and its defaults in
+`settings.MODEL_DEFAULTS`. What it takes at construction beside `dim`, `seed` and `dtype` is told by
+`settings.MODEL_OPTIONS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from autosample_tf.errors import expected, unknown
 from autosample_tf.interactions import Interactions, Pairs
 from autosample_tf.models.contract import Recommender
+from autosample_tf.models.graph_model import GraphModel
 from autosample_tf.models.lightgcn import LightGCN
 from autosample_tf.models.mf import MF
 from autosample_tf.models.neumf import NeuMF, check_layers
 from autosample_tf.models.ngcf import NGCF
 from autosample_tf.models.two_tower import TwoTower
+from autosample_tf.settings import MODEL_OPTIONS
 
 __all__ = [
-    "DOT_PRODUCTS",
     "MF",
     "MODELS",
     "NGCF",
@@ -30,24 +32,43 @@ __all__ = [
     "check_model",
 ]
 
-
-def _mf(train: Pairs, *, dim: int, seed: int, dtype: Any, **others: Any) -> MF:
-    return MF(train.num_users, train.num_items, dim=dim, seed=seed, dtype=dtype)
-
-
-def _lightgcn(
-    train: Pairs, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any
-) -> LightGCN:
-    return LightGCN(_graph_of(train), layers=layers, dim=dim, seed=seed, dtype=dtype)
+# A graph model is made of the train pairs, the others of how many users and items there are.
+MODELS: dict[str, type[MF]] = {"lightgcn": LightGCN, "mf": MF, "neumf": NeuMF, "ngcf": NGCF}
 
 
-def _ngcf(train: Pairs, **options: Any) -> NGCF:
-    return NGCF(_graph_of(train), **options)
+def check_model(name: str, train: Pairs, *, dim: int, layers: int) -> None:
+    """Raises `InputError` where a model cannot be built of these pairs and sizes, before a run
+    begins."""
+    if issubclass(MODELS[name], GraphModel):
+        _graph_of(train)
+    if issubclass(MODELS[name], NeuMF):
+        check_layers(dim, layers)
 
 
-def _neumf(train: Pairs, *, dim: int, layers: int, seed: int, dtype: Any, **others: Any) -> NeuMF:
-    sizes = train.num_users, train.num_items
-    return NeuMF(*sizes, layers=layers, dim=dim, seed=seed, dtype=dtype)
+def build_model(
+    name: str, train: Pairs, *, dim: int = 64, seed: int = 0, dtype: Any = None, **options: Any
+) -> Recommender:
+    """The named model over `train`'s users and items.
+
+    Args:
+      name: one of `MODELS`.
+      train: the pairs that a graph model's graph is.
+      dim: entries of a vector.
+      seed: of the first parameters.
+      dtype: a Keras dtype policy.
+      options: of `settings.MODEL_OPTIONS`; those of other models are left out.
+
+    Raises:
+      InputError: if the name is not one of `MODELS`, or the model needs other pairs.
+    """
+    if name not in MODELS:
+        raise unknown("model", name, list(MODELS))
+    model = MODELS[name]
+    own = {option: value for option, value in options.items() if name in MODEL_OPTIONS[option]}
+    own |= {"dim": dim, "seed": seed, "dtype": dtype}
+    if issubclass(model, GraphModel):
+        return model(_graph_of(train), **own)
+    return model(train.num_users, train.num_items, **own)
 
 
 def _graph_of(train: Pairs) -> Interactions:
@@ -63,52 +84,3 @@ def _graph_of(train: Pairs) -> Interactions:
             remedy="Choose --model mf or neumf.",
         )
     return train
-
-
-MODELS: dict[str, Callable[..., Recommender]] = {
-    "lightgcn": _lightgcn,
-    "mf": _mf,
-    "neumf": _neumf,
-    "ngcf": _ngcf,
-}
-DOT_PRODUCTS = frozenset({"lightgcn", "mf", "ngcf"})  # whose score is one
-_GRAPH_MODELS = ("lightgcn", "ngcf")
-
-
-def check_model(name: str, train: Pairs, *, dim: int, layers: int) -> None:
-    """Raises `InputError` where a model cannot be built of these pairs and sizes, before a run
-    begins."""
-    if name in _GRAPH_MODELS:
-        _graph_of(train)
-    if name == "neumf":
-        check_layers(dim, layers)
-
-
-def build_model(
-    name: str,
-    train: Pairs,
-    *,
-    dim: int = 64,
-    layers: int = 3,
-    node_dropout: float = 0.1,
-    message_dropout: float = 0.1,
-    seed: int = 0,
-    dtype: Any = None,
-) -> Recommender:
-    """The named model over `train`'s users and items; `layers` is for graph models and
-    perceptrons, the dropouts are NGCF's, `dtype` a Keras dtype policy.
-
-    Raises:
-      InputError: if the name is not one of `MODELS`, or the model needs other pairs.
-    """
-    if name not in MODELS:
-        raise unknown("model", name, list(MODELS))
-    return MODELS[name](
-        train,
-        dim=dim,
-        layers=layers,
-        node_dropout=node_dropout,
-        message_dropout=message_dropout,
-        seed=seed,
-        dtype=dtype,
-    )

@@ -218,9 +218,9 @@ class DotProduct:
         return half_squared_norm(embeddings)
 
 
-def is_dot_product(model: Recommender) -> bool:
-    """Whether a model says, by deriving from `DotProduct`, that its score is one."""
-    return getattr(type(model), "score", None) is DotProduct.score
+def is_dot_product(kind: type) -> bool:
+    """Whether a model's class says, by deriving from `DotProduct`, that its score is one."""
+    return getattr(kind, "score", None) is DotProduct.score
 
 
 def half_squared_norm(rows: tf.Tensor) -> tf.Tensor:

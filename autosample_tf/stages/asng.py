@@ -10,8 +10,10 @@ that step grows while steps agree and shrinks while they are noise.
 Where we differ: in the paper what is drawn computes the loss, here it trains, so its worth shows
 only in what its steps change, and both of a comparison leave from one state. One variable is
 drawn and not many, so the floor under its weights is a share of an equal one, and the two drawn
-are never the same, which would tell nothing. Steps are never longer than the first, and never
-shorter than a quarter of it: another sampler's time may come. So the weights that a search tells
+are never the same, which would tell nothing. The paper goes by ranks; here a comparison that is
+nearly a tie moves the weights by as much less as its margin is below the usual one, since once a
+model has what two samplers give both, it is luck which of them is ahead. Caution divides a step by
+four at most: another sampler's time may come. So the weights that a search tells
 are their mean over the last steps. The path of past steps is kept in the coordinates
 2 sqrt(weights), in which lengths are Fisher's.
 """
@@ -29,7 +31,8 @@ from autosample_tf.interactions import Interactions, Pairs
 
 _FIRST_STEP = 0.2  # the length of the first step of the weights, by Fisher's metric
 _AGREEMENT = 1.5  # the paper's alpha: how much longer than noise's a path is that steps agree on
-_MOST_CAUTION = 4.0  # steps are never shorter than a fourth of the first
+_MOST_CAUTION = 4.0  # by which a step is divided at most
+_MARGINS = 64  # comparisons that the usual margin is a mean of, about
 _FLOOR = 0.1  # the least weight, as a share of an equal one
 _AVERAGED = 32  # steps that the mean is over, about
 _COMPARISONS = 16  # in an epoch
@@ -46,6 +49,8 @@ class Search(NamedTuple):
       path: [n] float64, the sum of past steps, fading.
       agreed: what the squared length of the path would be if they were noise, in [0, 1].
       caution: in [1, 4]: what the first step's length is divided by.
+      margin: by how much two samplers differed over the last comparisons, their mean.
+      compared: how often any two were, up to what that mean is of.
     """
 
     weights: np.ndarray
@@ -53,42 +58,52 @@ class Search(NamedTuple):
     path: np.ndarray
     agreed: float
     caution: float
+    margin: float
+    compared: float
 
     @classmethod
     def begin(cls, n: int) -> Search:
         """Equal weights, and no path."""
-        return cls(np.full(n, 1 / n), np.full(n, 1 / n), np.zeros(n), 0.0, 1.0)
+        return cls(np.full(n, 1 / n), np.full(n, 1 / n), np.zeros(n), 0.0, 1.0, 0.0, 0.0)
 
     def without(self, gone: np.ndarray) -> Search:
         """The same with the weights of some samplers [n] bool at 0; the path begins anew."""
         if not self.weights[gone].any():
             return self
         weights, mean = (np.where(gone, 0.0, each) for each in (self.weights, self.mean))
-        path = np.zeros_like(self.path)
-        return Search(weights / weights.sum(), mean / mean.sum(), path, 0.0, self.caution)
+        return self._replace(
+            weights=weights / weights.sum(),
+            mean=mean / mean.sum(),
+            path=np.zeros_like(self.path),
+            agreed=0.0,
+        )
 
 
-def moved(search: Search, better: int, worse: int) -> Search:
+def moved(search: Search, better: int, worse: int, margin: float) -> Search:
     """What a distribution has learned once one of its samplers did better than another.
 
     Args:
       search: before.
       better, worse: two different samplers' places, with weights above 0.
+      margin: above 0, by how much.
     """
-    weights, mean, path, agreed, caution = search
+    weights, mean, path, agreed, caution, usual, compared = search
+    compared = min(compared + 1, _MARGINS)
+    usual += (margin - usual) / compared
     alive = weights > 0
     gradient = np.zeros_like(weights)
     gradient[better], gradient[worse] = 0.5, -0.5
     direction = np.divide(gradient, np.sqrt(weights), where=alive, out=np.zeros_like(weights))
     direction /= np.linalg.norm(direction)
-    step = _FIRST_STEP / caution
+    step = _FIRST_STEP / caution * min(margin / usual, 1.0)
     fading = step / np.sqrt(max(alive.sum() - 1, 1))
     path = (1 - fading) * path + np.sqrt(fading * (2 - fading)) * direction
     agreed = (1 - fading) ** 2 * agreed + fading * (2 - fading)
     caution *= np.exp(fading * (agreed - path @ path / _AGREEMENT))
     weights = _above_the_floor(weights + step * np.sqrt(weights) * direction, alive)
     mean = mean + (weights - mean) / _AVERAGED
-    return Search(weights, mean, path, agreed, min(max(caution, 1.0), _MOST_CAUTION))
+    caution = min(max(caution, 1.0), _MOST_CAUTION)
+    return Search(weights, mean, path, agreed, caution, usual, compared)
 
 
 def _above_the_floor(weights: np.ndarray, alive: np.ndarray) -> np.ndarray:
@@ -114,8 +129,8 @@ class Distribution(tf.Module):
 
     @property
     def search(self) -> Search:
-        weights, mean, path, agreed, caution = (each.numpy() for each in self._variables)
-        return Search(weights, mean, path, float(agreed), float(caution))
+        weights, mean, path, *numbers = (each.numpy() for each in self._variables)
+        return Search(weights, mean, path, *map(float, numbers))
 
     def become(self, search: Search) -> None:
         """Keeps what was learned."""
@@ -176,9 +191,9 @@ class LearnByComparing(tf.keras.callbacks.Callback):
             (value, state), value_of_other = self._first, self._measure()
             if value > value_of_other:
                 self.model.go_back_to(state)
-            if value != value_of_other:
+            if margin := abs(value - value_of_other):
                 better, worse = (one, other) if value > value_of_other else (other, one)
-                self.distribution.become(moved(self.distribution.search, better, worse))
+                self.distribution.become(moved(self.distribution.search, better, worse, margin))
             self._begin()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -18,7 +18,7 @@ from autosample_tf.models import Recommender
 from autosample_tf.ops.membership import PairSet
 from autosample_tf.ops.replicas import mean_over_batch
 from autosample_tf.samplers import Context
-from autosample_tf.step.sampled_losses import column_losses
+from autosample_tf.step.sampled_losses import column_losses, in_batch_losses
 from autosample_tf.step.sampling import Columns, SampledBatch
 
 STATISTICS = {
@@ -107,6 +107,8 @@ class Health(tf.Module):
         scores = context.score(users[:, None, :], columns.embeddings)
 
         def losses_at(users: tf.Tensor) -> tf.Tensor:
+            if self._loss.compares_batch:
+                return in_batch_losses(context, users, self._loss)[:, None]
             at_users = dataclasses.replace(columns, user_embeddings=users)
             return column_losses(self._model, at_users, self._loss)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from autosample_tf.errors import expected
-from autosample_tf.losses import InBatchSoftmax, Loss
+from autosample_tf.losses import Loss
 from autosample_tf.models.contract import Recommender, step_score
 from autosample_tf.ops.replicas import global_rows, mean_over_batch, over_replicas
 from autosample_tf.samplers.batch import InBatch
@@ -27,7 +27,7 @@ def check_together(
       samplers: the candidates.
       by_dot_product: whether the model's score is one.
     """
-    if isinstance(loss, InBatchSoftmax) and not by_dot_product:
+    if loss.compares_batch and not by_dot_product:
         raise expected(
             f"a model that derives from models.contract.DotProduct, which {loss.name} computes",
             received="a model that scores in another way",
@@ -40,7 +40,7 @@ def check_together(
             remedy="Choose bpr, or --mixing loss.",
         )
     specs = [sampler.spec for sampler in samplers]
-    if isinstance(loss, InBatchSoftmax) and [type(sampler) for sampler in samplers] != [InBatch]:
+    if loss.compares_batch and [type(sampler) for sampler in samplers] != [InBatch]:
         raise expected(
             f"the sampler in-batch alone, as {loss.name} compares with the batch",
             received=", ".join(specs),
@@ -53,6 +53,22 @@ def check_together(
             received=", ".join(unknown_q),
             remedy="Leave them or log_q out.",
         )
+
+
+def losses_of_samplers(batch: SampledBatch, loss: Loss) -> tf.Tensor:
+    """What the samplers of a batch cost: [batch, num_samplers]; 0 where one has no negative."""
+    context = batch.context
+    if loss.compares_batch:
+        return in_batch_losses(context, context.user_embeddings, loss)[:, None]
+    positive = context.score(context.user_embeddings, context.positive_embeddings)
+    return sampler_losses(batch, positive, negative_scores(batch), loss)
+
+
+def has_loss(batch: SampledBatch, loss: Loss) -> tf.Tensor:
+    """[batch, num_samplers] bool: whether a sampler's loss of an example is one of any negative."""
+    if loss.compares_batch:  # an example has the batch, whatever it drew
+        return tf.ones_like(batch.available)
+    return batch.available
 
 
 def negative_scores(batch: SampledBatch) -> tf.Tensor:
@@ -91,8 +107,14 @@ def sampler_losses(
     return each * batch.scale
 
 
-def in_batch_losses(context: Context, loss: InBatchSoftmax) -> tf.Tensor:
-    """What each example costs among the positives of the global batch: [batch]."""
+def in_batch_losses(context: Context, user_embeddings: tf.Tensor, loss: Loss) -> tf.Tensor:
+    """What each example costs among the positives of the global batch: [batch].
+
+    Args:
+      context: of the batch.
+      user_embeddings: [batch, dim], of its users.
+      loss: one that compares the batch.
+    """
     rows = context.draws.global_batch_size
     first = tf.cast(context.draws.positions[0] % rows, tf.int32)
 
@@ -100,7 +122,7 @@ def in_batch_losses(context: Context, loss: InBatchSoftmax) -> tf.Tensor:
         return tf.roll(over_replicas(values), -first, axis=0)
 
     return loss.of_batch(
-        context.user_embeddings,
+        user_embeddings,
         own_first(context.positive_embeddings),
         own_first(context.positives),
         own_first(context.example_weight) > 0,
