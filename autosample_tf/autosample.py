@@ -43,6 +43,7 @@ from autosample_tf.step.sampled_losses import (
     has_loss,
     losses_of_samplers,
     mean_penalty,
+    positives_of_batch,
     sampler_embeddings,
 )
 from autosample_tf.step.sampling import Answers, SampledBatch, answers_for_updates, sample_batch
@@ -560,10 +561,12 @@ class AutoSample(tfrs.Model):
         return tf.minimum(done, 1.0)
 
     def _observe(self, told: SampledBatch | Answers, data: dict[str, tf.Tensor]) -> None:
+        among = positives_of_batch(told.context) if self._loss.compares_batch else None
+
         def observe() -> tf.Tensor:
             # What a compiled step sampled stays in it: sampled again, by the parameters moved.
             batch = told if isinstance(told, SampledBatch) else self.sample(data)
-            self._health.observe(batch, self._active)
+            self._health.observe(batch, self._active, among)
             return tf.constant(True)
 
         its_turn = told.context.draws.step % self._health_every == 0

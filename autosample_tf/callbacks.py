@@ -172,9 +172,9 @@ class KeepBest(tf.keras.callbacks.Callback):
     After `patience` epochs without a better one training goes on from the best one's parameters
     and optimizer's state, at a fifth of the learning rate, until that has been done `decays`
     times; then it stops. Training that rises to its last epochs does so too, in time for each
-    rate to have a sixth of all epochs. `tf.keras.callbacks.ReduceLROnPlateau` would go on from
-    where it is, which on small data is past the best, and a resumed run would have to be told what
-    it knew.
+    rate to have a sixth of all epochs (or what leaves half of them to the full rate).
+    `tf.keras.callbacks.ReduceLROnPlateau` would go on from where it is, which on small data is
+    past the best, and a resumed run would have to be told what it knew.
 
     Args:
       monitor: the metric that is to rise.
@@ -204,7 +204,8 @@ class KeepBest(tf.keras.callbacks.Callback):
         super().__init__()
         self._monitor, self._patience, self._path = monitor, patience, path
         self._last_epoch = last_epoch
-        self._epochs_a_rate = last_epoch // 6  # of each lowered rate, where patience asks for none
+        # Of each lowered rate where patience asks for none; half of all are at the full one.
+        self._epochs_a_rate = last_epoch // max(6, 2 * decays)
         self._decays, self._with_optimizer = decays, with_optimizer or decays > 0
         self.best = -math.inf
         self.best_epoch = 0
@@ -259,8 +260,9 @@ class KeepBest(tf.keras.callbacks.Callback):
 
     def _is_to_decay(self, epoch: int) -> bool:
         left = self._decays + 1 - len(self.epochs_by_rate)
-        is_late = 0 < self._last_epoch - epoch <= left * self._epochs_a_rate
-        return left > 0 and (is_late or self._worse >= self._patience)
+        # While no epoch is better than what training started from, there is none to go back to.
+        is_late = self.best_epoch and 0 < self._last_epoch - epoch <= left * self._epochs_a_rate
+        return left > 0 and bool(is_late or self._worse >= self._patience)
 
     def _has_decayed(self, epoch: int) -> None:
         """Begins another wait for a better epoch."""

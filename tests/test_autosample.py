@@ -306,8 +306,8 @@ def two_replicas(*names: str) -> dict[str, dict[str, float]]:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-FAST_CASES = ("mf/validation", "mf/streamed")
-SLOW_CASES = ("mf/joint", "lightgcn/joint", "ngcf/joint", "mf/in-batch-softmax")
+FAST_CASES = ("mf/validation", "mf/streamed", "mf/in-batch-softmax")
+SLOW_CASES = ("mf/joint", "lightgcn/joint", "ngcf/joint")
 
 
 @pytest.fixture(params=slow_but(FAST_CASES, FAST_CASES + SLOW_CASES))

@@ -302,7 +302,7 @@ def test_what_rises_to_the_end_has_a_sixth_of_its_epochs_at_each_lowered_rate(
     tmp_path: Path,
 ) -> None:
     rising = [0.01 * epoch for epoch in range(1, 13)]
-    for decays, by_rate in ((0, [12]), (1, [10, 2]), (2, [8, 2, 2])):
+    for decays, by_rate in ((0, [12]), (1, [10, 2]), (2, [8, 2, 2]), (6, [6, *[1] * 6])):
         callback, host = keep_best(tmp_path / str(decays), *rising, last_epoch=12, decays=decays)
         assert callback.epochs_by_rate == by_rate
         assert float(host.optimizer.learning_rate) == pytest.approx(RATE / 5**decays)
@@ -312,6 +312,22 @@ def test_what_has_lowered_its_rate_already_does_not_again(tmp_path: Path) -> Non
     metrics = (0.1, 0.3, 0.2, 0.1, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.91, 0.92)
     callback, _ = keep_best(tmp_path / "p", *metrics, last_epoch=12, decays=1)
     assert callback.epochs_by_rate == [2, 8]
+
+
+def test_what_falls_late_goes_back_to_its_best(tmp_path: Path) -> None:
+    metrics = (*[0.01 * n for n in range(1, 10)], 0.085)
+    callback, host = keep_best(tmp_path / "p", *metrics, last_epoch=12, decays=1)
+    assert (callback.best_epoch, callback.epochs_by_rate) == (9, [9, 0])
+    assert stands_at(host) == (9.0, 9)
+
+
+def test_what_is_below_its_start_late_goes_on(tmp_path: Path) -> None:
+    """Shrunk parameters, say, in few epochs: to go back would be to undo all of them."""
+    rising = [0.1 + 0.01 * n for n in range(11)]
+    callback, host = keep_best(tmp_path / "p", *rising, last_epoch=12, start=0.3, decays=1)
+    assert (callback.epochs_by_rate, stands_at(host)) == ([0], (11.0, 11))
+    callback, _ = keep_best(tmp_path / "q", *rising, last_epoch=12, start=0.195, decays=1)
+    assert callback.epochs_by_rate == [11, 0]
 
 
 def test_of_few_epochs_none_is_at_a_lowered_rate(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ VARIANTS = {
     "lightgcn": dataclasses.replace(WHOLE, model="lightgcn", layers=2),
     "scratch": dataclasses.replace(WHOLE, init="scratch"),
     "impatient": dataclasses.replace(WHOLE, patience=1, retrain_epochs=6),
+    "lowered late": dataclasses.replace(WHOLE, retrain_epochs=6, rate_decays=3),
     "standard set": dataclasses.replace(WHOLE, samplers=Settings().samplers),
 }
 
@@ -149,11 +150,11 @@ VARIANTS = {
 def test_runs_of_every_kind_go_on_in_either_stage(
     variant: str, small_data: Path, tmp_path: Path
 ) -> None:
-    settings = VARIANTS[variant]
+    settings, epoch = VARIANTS[variant], 5 if variant == "lowered late" else 1
     autosample_tf.search(str(small_data), settings, run_dir=tmp_path / "whole")
     run_dir = tmp_path / "run"
     stopped(small_data, run_dir, settings, resume=False, stage="search", epoch=1)
-    stopped(small_data, run_dir, settings, stage="retrain", epoch=1)
+    stopped(small_data, run_dir, settings, stage="retrain", epoch=epoch)
     finished(small_data, run_dir, settings)
     assert_same_result(run_dir, tmp_path / "whole")
 

@@ -195,6 +195,18 @@ def test_a_trial_goes_on_as_the_search_ended_whatever_retraining_then_shrinks(
     assert begun[0]["ndcg@10"] != kept[0]["ndcg@10"]
 
 
+def test_all_epochs_of_a_trial_are_at_one_rate(whole_run: Path, tmp_path: Path) -> None:
+    """Of six the last would be at a lowered one in retraining, as those before the patience's."""
+    searched = searched_with(whole_run, tmp_path / "searched", WINNERS[EQUAL])
+    changes = {"trial_epochs": 6, "retrain_epochs": 6, "refit": False}
+    autosample_tf.retrain(searched, run_dir=tmp_path / "run", changes=changes)
+    for name in (SEARCHED, EQUAL):
+        path = tmp_path / "run" / "retrain" / "trial" / folder_name(name) / "history.csv"
+        assert len({row["lr"] for row in history(path)}) == 1
+    retrained = history(tmp_path / "run" / "retrain" / "history.csv")
+    assert len({row["lr"] for row in retrained}) == 2
+
+
 def test_of_a_trial_histories_alone_stay(tried: Tried) -> None:
     folder = tried.run / "retrain" / "trial"
     left = {path for path in folder.rglob("*") if path.is_file()}

@@ -99,10 +99,10 @@ class Contender:
         )
         self.rows: list[dict[str, Any]] = []
 
-    def fit(self, name: str, folder: Path, last_epoch: int, *, timed: bool = True) -> KeepBest:
+    def fit(self, name: str, folder: Path, last_epoch: int, *, is_trial: bool = False) -> KeepBest:
         """Trains up to an epoch from wherever the folder stands; what was kept as the best.
 
-        `timed` as in `Stretch`.
+        In a trial all epochs are at one rate, and no sampler is timed.
         """
         job, settings = self._start.job, self._start.job.settings
         best = KeepBest(
@@ -110,7 +110,7 @@ class Contender:
             settings.patience,
             folder / "best",
             last_epoch,
-            decays=settings.rate_decays,
+            decays=0 if is_trial else settings.rate_decays,
         )
         best.start_from(self.begins_at, self.model, self._autosample.optimizer)
         if self._shrinks:
@@ -119,7 +119,7 @@ class Contender:
             job,
             self._autosample,
             job.data.train,
-            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch, timed=timed),
+            Stretch(name, folder, stage_seed(settings, "retrain"), last_epoch, timed=not is_trial),
             evaluator=self.evaluator,
             choices=[best],
         )
@@ -158,7 +158,7 @@ def _try(start: Start, mixtures: Mapping[str, Mapping[str, float]]) -> None:
         contender = Contender(start, weights, begins_at)
         begins_at = contender.begins_at
         try:
-            contender.fit(f"trial {name}", _folder(job.run, name), epochs, timed=False)
+            contender.fit(f"trial {name}", _folder(job.run, name), epochs, is_trial=True)
         except TrainingDivergedError as error:
             diverged[name] = str(error)
             if diverged.keys() == mixtures.keys():

@@ -18,7 +18,7 @@ from autosample_tf.models import Recommender
 from autosample_tf.ops.membership import PairSet
 from autosample_tf.ops.replicas import mean_over_batch
 from autosample_tf.samplers import Context
-from autosample_tf.step.sampled_losses import column_losses, in_batch_losses
+from autosample_tf.step.sampled_losses import Positives, column_losses, in_batch_losses
 from autosample_tf.step.sampling import Columns, SampledBatch
 
 STATISTICS = {
@@ -64,14 +64,17 @@ class Health(tf.Module):
         """What the averages are kept in, for who resets them; a model finds its own alone."""
         return [self.means, self.positive_score]
 
-    def observe(self, batch: SampledBatch, active: tuple[int, ...]) -> None:
+    def observe(
+        self, batch: SampledBatch, active: tuple[int, ...], among: Positives | None = None
+    ) -> None:
         """Adds a step to the averages, in the graph.
 
         Args:
           batch: the step's negatives.
           active: the place of each active sampler among all.
+          among: the global batch's positives, of a loss that compares with them.
         """
-        values, counted = self._statistics(batch.columns(), batch.context)
+        values, counted = self._statistics(batch.columns(), batch.context, among)
         places, shape = tf.constant(active)[:, None], tf.shape(self.means.total)
         values = tf.scatter_nd(places, values, shape)
         weights = tf.repeat(counted[:, None], len(STATISTICS), axis=1)
@@ -92,7 +95,9 @@ class Health(tf.Module):
             told["positive_score"] = float(self.positive_score.result())
         return told
 
-    def _statistics(self, columns: Columns, context: Context) -> tuple[tf.Tensor, tf.Tensor]:
+    def _statistics(
+        self, columns: Columns, context: Context, among: Positives | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """[active, statistics], and [active]: 1 where a sampler had any negative, else 0."""
         owners, items = tf.constant(columns.owners), columns.items
         is_real = tf.cast(context.example_weight > 0, tf.float32)[:, None]
@@ -107,8 +112,8 @@ class Health(tf.Module):
         scores = context.score(users[:, None, :], columns.embeddings)
 
         def losses_at(users: tf.Tensor) -> tf.Tensor:
-            if self._loss.compares_batch:
-                return in_batch_losses(context, users, self._loss)[:, None]
+            if among is not None:
+                return in_batch_losses(users, among, self._loss)
             at_users = dataclasses.replace(columns, user_embeddings=users)
             return column_losses(self._model, at_users, self._loss)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -59,7 +60,7 @@ def losses_of_samplers(batch: SampledBatch, loss: Loss) -> tf.Tensor:
     """What the samplers of a batch cost: [batch, num_samplers]; 0 where one has no negative."""
     context = batch.context
     if loss.compares_batch:
-        return in_batch_losses(context, context.user_embeddings, loss)[:, None]
+        return in_batch_losses(context.user_embeddings, positives_of_batch(context), loss)
     positive = context.score(context.user_embeddings, context.positive_embeddings)
     return sampler_losses(batch, positive, negative_scores(batch), loss)
 
@@ -107,26 +108,39 @@ def sampler_losses(
     return each * batch.scale
 
 
-def in_batch_losses(context: Context, user_embeddings: tf.Tensor, loss: Loss) -> tf.Tensor:
-    """What each example costs among the positives of the global batch: [batch].
+class Positives(NamedTuple):
+    """Those of the whole global batch, this replica's first.
 
-    Args:
-      context: of the batch.
-      user_embeddings: [batch, dim], of its users.
-      loss: one that compares the batch.
+    Attributes:
+      embeddings: [rows, dim].
+      items: [rows] int32.
+      is_real: [rows] bool; false for padding.
     """
+
+    embeddings: tf.Tensor
+    items: tf.Tensor
+    is_real: tf.Tensor
+
+
+def positives_of_batch(context: Context) -> Positives:
+    """What a loss that compares the batch compares with. It asks the other replicas, which must
+    not be within a branch of the graph."""
     rows = context.draws.global_batch_size
     first = tf.cast(context.draws.positions[0] % rows, tf.int32)
 
     def own_first(values: tf.Tensor) -> tf.Tensor:
         return tf.roll(over_replicas(values), -first, axis=0)
 
-    return loss.of_batch(
-        user_embeddings,
+    return Positives(
         own_first(context.positive_embeddings),
         own_first(context.positives),
         own_first(context.example_weight) > 0,
     )
+
+
+def in_batch_losses(user_embeddings: tf.Tensor, positives: Positives, loss: Loss) -> tf.Tensor:
+    """What each example of users [batch, dim] costs among the batch's positives: [batch, 1]."""
+    return loss.of_batch(user_embeddings, *positives)[:, None]
 
 
 def column_losses(model: Recommender, columns: Columns, loss: Loss) -> tf.Tensor:
