@@ -57,7 +57,8 @@ def main(*paths: str) -> None:
 def run(path: str, name: str, l2: float, options: tuple[str, ...]) -> dict[str, Any]:
     """One search with one sampler: what it gave, and its negatives' health."""
     flags = ["--dataset", path, *options, "--model", "mf", "--sampler", name, "--l2", str(l2)]
-    flags += ["--rate-decays", "0"]  # as all recorded ones, from before rates decayed
+    # As all recorded ones, from before rates decayed and what retraining starts from was shrunk.
+    flags += ["--rate-decays", "0", "--shrink", "1"]
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "autosample_tf.cli", "search", *flags]

@@ -102,6 +102,7 @@ def test_one_sampler_needs_no_list(
     config: Callable[[str], Path], settings_of: Callable[..., Settings]
 ) -> None:
     assert settings_of("--config", config("sampler: dns:pool=4\n")).samplers == ("dns:pool=4",)
+    assert settings_of("--config", config("samplers: [rns, pns]\n")).samplers == ("rns", "pns")
 
 
 @pytest.mark.parametrize("given", ["10,20", "10, 20"])

@@ -49,13 +49,15 @@ def read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         for option in ctx.command.params
         if isinstance(option, click.Option) and (option.expose_value or option.name == "cache")
     }
+    fields = {field.name for field in dataclasses.fields(known.Settings)}  # samplers, of --sampler
+    by_setting = {option.name: option for option in options.values() if option.name in fields}
     if "schema_version" in values and "settings" in values:
         if values["source"] is None:
             ctx.meta[_SOURCELESS] = path
         values = _of_a_run(values, options)
     given = {}
     for key, value in values.items():
-        option = options.get(str(key).replace("_", "-"))
+        option = options.get(str(key).replace("_", "-")) or by_setting.get(str(key))
         if option is None:
             known_keys = ", ".join(sorted(options))
             raise InputError(f"Unknown key {key!r} in {path}. Known: {known_keys}.")

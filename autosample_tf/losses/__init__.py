@@ -3,8 +3,8 @@
 A pairwise loss gives one value a (positive, negative) pair, and a sampler with several
 negatives answers for their weighted mean; a softmax compares the positive with all of them
 at once. A loss is chosen by a spec, `NAME[:key=value,…]`. How the samplers' losses are then
-averaged is `mixture`'s business. Adding one is a file that fulfils `contract.Loss` and a line
-in `LOSSES`.
+averaged is `mixture`'s business. Adding one is a file that fulfils `contract.Loss`, its class in
+`LOSSES`, and its name in `settings.LOSSES`, which the command line reads without TensorFlow.
 """
 
 from __future__ import annotations

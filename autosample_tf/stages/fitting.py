@@ -103,7 +103,7 @@ def fit(
 
     Args:
       job: of which this is a part.
-      autosample: what is trained, compiled, as by `mixture`.
+      autosample: what is trained, compiled, as by `compiled_autosample`.
       pairs: what is trained on.
       stretch: how long, and where to.
       evaluator: None where nothing is held out.
