@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from autosample_tf.callbacks import read_parameters
 from autosample_tf.catalog import KNOWN, load
+from autosample_tf.checkpoints import read_parameters
 from autosample_tf.errors import InputError, expected, given_from_python
 from autosample_tf.evaluation import Evaluator, check_cutoffs
 from autosample_tf.interactions import Dataset, Interactions, Pairs

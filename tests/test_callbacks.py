@@ -22,9 +22,8 @@ from autosample_tf.callbacks import (
     StopOnDivergence,
     TrainingDivergedError,
     rates,
-    read_parameters,
-    write_parameters,
 )
+from autosample_tf.checkpoints import read_parameters, write_parameters
 from autosample_tf.errors import InputError
 from autosample_tf.models import MF
 from autosample_tf.optimizers import RowSparseAdam

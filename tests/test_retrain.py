@@ -27,7 +27,7 @@ from small_runs import (
 
 import autosample_tf
 from autosample_tf import training
-from autosample_tf.callbacks import write_parameters
+from autosample_tf.checkpoints import write_parameters
 from autosample_tf.errors import InputError
 from autosample_tf.models import build_model
 from autosample_tf.pipeline import steps_per_epoch

@@ -28,12 +28,8 @@ from towers import (
 from worlds import NEWCOMER, NUM_ITEMS, from_dense, small_specs, to_dense, toy_held_out
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import (
-    StopOnDivergence,
-    TrainingDivergedError,
-    read_parameters,
-    write_parameters,
-)
+from autosample_tf.callbacks import StopOnDivergence, TrainingDivergedError
+from autosample_tf.checkpoints import read_parameters, write_parameters
 from autosample_tf.errors import InputError
 from autosample_tf.evaluation import Evaluator, Ranker
 from autosample_tf.models import MF, TwoTower

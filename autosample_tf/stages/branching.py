@@ -26,8 +26,8 @@ import numpy as np
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import (
-    KeepEpoch,
+from autosample_tf.callbacks import KeepEpoch
+from autosample_tf.checkpoints import (
     read_back_up,
     read_optimizer,
     read_parameters,

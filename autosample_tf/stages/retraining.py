@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from autosample_tf.callbacks import rates, read_parameters, write_parameters
+from autosample_tf.callbacks import rates
+from autosample_tf.checkpoints import read_parameters, write_parameters
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.interactions import Dataset
 from autosample_tf.models import Recommender

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.callbacks import read_optimizer, read_parameters
+from autosample_tf.checkpoints import read_optimizer, read_parameters
 from autosample_tf.interactions import Pairs
 from autosample_tf.models import Recommender
 from autosample_tf.runs import Run
