@@ -98,7 +98,7 @@ class Settings:
       trial_epochs: for which retraining tries the equal mixture of all candidates, and each
         sampler that led during the search, alone, beside the searched mixture, from the same
         parameters; it is then under the best. 0: the searched one is taken as it is. None: 5,
-        or 0 of fewer than 65,536 train pairs, where validation tells mostly luck. `uniform`,
+        or 0 of fewer than 65,536 train pairs, of which it would be half of the cost. `uniform`,
         and objectives that try samplers themselves, have no trial.
       refit: after choosing, train once more on train and validation together with
         everything fixed, epochs too: what published tables compare with.
