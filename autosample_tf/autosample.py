@@ -230,6 +230,7 @@ class AutoSample(tfrs.Model):
             with self.distribute_strategy.scope():  # towers may be built here
                 featured = isinstance(self.model, Featured)
                 (self.model if featured else examples).check_batches(x.element_spec)
+            examples.check_parts(x.element_spec, self.distribute_strategy.num_replicas_in_sync)
         return super().fit(x, *arguments, **options)
 
     @property

@@ -12,7 +12,7 @@ from autosample_tf.interactions import Interactions
 from autosample_tf.models import MF, build_model
 from autosample_tf.models.mf import Tables
 from autosample_tf.ops.randomness import Draws
-from autosample_tf.step.examples import check_batches, completed
+from autosample_tf.step.examples import check_batches, check_parts, completed
 
 ROWS, STEPS = 8, 6
 
@@ -174,3 +174,11 @@ def test_what_a_propagation_adds_is_descended_on(train: Interactions, jit: bool)
     trainer.fit(of_ids(train).take(1), verbose=0)
     for after, wanted in zip(model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(after, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_batches_that_replicas_cannot_share_equally_are_refused() -> None:
+    given = {**IDS, "genre": spec([8, 3], tf.string), "scale": spec([])}
+    for replicas in (1, 2, 4):
+        check_parts(given, replicas)
+    with pytest.raises(InputError, match="a batch size that 3 replicas divide; received 8"):
+        check_parts(given, 3)

@@ -38,6 +38,23 @@ def check_batches(spec: Any) -> None:
     _check_others(features)
 
 
+def check_parts(spec: Any, replicas: int) -> None:
+    """Refuses batches that the replicas cannot have equal parts of.
+
+    Args:
+      spec: the dataset's `element_spec`, checked.
+      replicas: how many train together.
+    """
+    sizes = {part.shape[0] for part in tf.nest.flatten(spec) if part.shape.rank}
+    for rows in sizes - {None}:
+        if rows % replicas:
+            raise expected(
+                f"a batch size that {replicas} replicas divide",
+                received=rows,
+                remedy=f"Choose a multiple of {replicas}.",
+            )
+
+
 def completed(batch: dict[str, tf.Tensor], step: tf.Tensor) -> dict[str, tf.Tensor]:
     """The batch with all that `pipeline.training_batches` gives one.
 
