@@ -21,7 +21,7 @@ from autosample_tf.checkpoints import read_optimizer, read_parameters, write_par
 from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import TrainingDivergedError
 from autosample_tf.evaluation import Evaluator
-from autosample_tf.runs import DROPPED, History, dropped_of, weights_of
+from autosample_tf.runs import DROPPED, History, dropped_of, in_a_column, weights_of
 
 log = logging.getLogger(__name__)
 DECAY = 0.2  # of the learning rate
@@ -299,7 +299,7 @@ class Record(tf.keras.callbacks.Callback):
         kept = {name: value for name, value in logs.items() if not name.startswith(DROPPED)}
         row = {"epoch": epoch + 1, **kept}
         if dropped := dropped_of(logs):
-            row["dropped"] = ";".join(f"{spec}={weight:.6f}" for spec, weight in dropped.items())
+            row["dropped"] = in_a_column(dropped)
         self._history.append(row)
         with self._writer.as_default(step=epoch + 1):
             for name, value in logs.items():

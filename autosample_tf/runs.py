@@ -261,6 +261,17 @@ def dropped_of(logs: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
+def in_a_column(drops: Mapping[str, float]) -> str:
+    """What an epoch dropped as the history's column `dropped` has it; `drops_of` reads it."""
+    return ";".join(f"{spec}={weight:.6f}" for spec, weight in drops.items())
+
+
+def drops_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Whom an epoch dropped, by spec the weight that it ended with, of its row in the history."""
+    entries = (entry.rpartition("=") for entry in (row.get("dropped") or "").split(";") if entry)
+    return {spec: float(weight) for spec, _, weight in entries}
+
+
 def weights_of(row: Mapping[str, Any]) -> dict[str, float]:
     """The mixture that an epoch ended with, by spec, of its row in the history or its logs."""
     return {

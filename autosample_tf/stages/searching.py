@@ -16,8 +16,9 @@ from autosample_tf.callbacks import DropSamplers, KeepBest, KeepEpoch
 from autosample_tf.errors import expected
 from autosample_tf.evaluation import Evaluator
 from autosample_tf.pipeline import steps_per_epoch
-from autosample_tf.runs import weights_of
+from autosample_tf.runs import drops_of, weights_of
 from autosample_tf.samplers import Feedback
+from autosample_tf.settings import Settings
 from autosample_tf.stages.asng import CUTOFF, LearnByComparing, some_users, stretch_length
 from autosample_tf.stages.branching import branched_search
 from autosample_tf.stages.fitting import (
@@ -51,14 +52,7 @@ def _search(job: Job) -> SearchResult:
     within: dict[str, Any] = {"objective": settings.objective}
     compared = None
     if settings.objective == "asng":  # which moves the weights between steps
-        steps = steps_per_epoch(data.train.num_pairs, settings.batch_size)
-        if steps < 2:
-            raise expected(
-                "two batches of train pairs at least, after which asng compares two samplers",
-                received=f"{data.train.num_pairs:,} pairs in batches of {settings.batch_size:,}",
-                remedy="Lower --batch-size, or choose another --objective.",
-            )
-        compared = stretch_length(steps)
+        compared = _comparison_length(settings, data.train.num_pairs)
         within = {"objective": "uniform", "steps_per_call": compared}
     autosample = compiled_autosample(
         settings,
@@ -101,6 +95,22 @@ def _search(job: Job) -> SearchResult:
     )
 
 
+def _comparison_length(settings: Settings, num_pairs: int) -> int:
+    """Steps of each of the two that `asng` compares.
+
+    Raises:
+      InputError: if an epoch has a single one.
+    """
+    steps = steps_per_epoch(num_pairs, settings.batch_size)
+    if steps < 2:
+        raise expected(
+            "two batches of train pairs at least, after which asng compares two samplers",
+            received=f"{num_pairs:,} pairs in batches of {settings.batch_size:,}",
+            remedy="Lower --batch-size, or choose another --objective.",
+        )
+    return stretch_length(steps)
+
+
 def _comparisons(job: Job, autosample: AutoSample, length: int) -> LearnByComparing:
     """What moves the weights under `asng`: by the NDCG of some users, after so many steps."""
     train, seed = job.data.train, stage_seed(job.settings, "search")
@@ -122,11 +132,9 @@ def _leaders(rows: Sequence[Mapping[str, Any]], num_candidates: int) -> list[str
 
 
 def _dropped(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The drops that the history's `dropped` column tells, in order."""
+    """The drops that the history tells, in order."""
     return [
-        {"sampler": spec, "epoch": row["epoch"], "weight": float(weight)}
+        {"sampler": spec, "epoch": row["epoch"], "weight": weight}
         for row in rows
-        for spec, _, weight in (
-            entry.rpartition("=") for entry in (row.get("dropped") or "").split(";") if entry
-        )
+        for spec, weight in drops_of(row).items()
     ]
