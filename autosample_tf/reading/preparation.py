@@ -54,14 +54,8 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
         events, positive, core_notes = _k_core(events, positive, options.k_core)
         notes |= core_notes
     pairs, negatives = _pairs(events, positive), _pairs(events, ~positive)
-    if events.splits is None:
-        rule = parse_rule(options.split_by)
-        times = _first_times(events, positive) if rule.needs_times else None
-        splits = rule.split(pairs, times, seed=seed)
-        in_training = _before_held_out(events, pairs, times, splits["train"], rule)
-    else:
-        splits, notes["held_out_pairs_in_train"] = _given_splits(events, positive)
-        in_training = events.splits == SPLITS.index("train")
+    splits, in_training, split_notes = _parted(events, positive, pairs, options, seed)
+    notes |= split_notes
     num_counted = pairs.num_pairs + negatives.num_pairs + notes.get("held_out_pairs_in_train", 0)
     notes |= {
         "duplicate_pairs": events.num_rows - num_counted,
@@ -128,6 +122,21 @@ def _positive(events: Events, options: TableOptions, name: str) -> np.ndarray:
             remedy="Lower --positive-from, or name another column with --label-column.",
         )
     return positive
+
+
+def _parted(
+    events: Events, positive: np.ndarray, pairs: Interactions, options: TableOptions, seed: int
+) -> tuple[Splits, np.ndarray, dict[str, int]]:
+    """The splits of the pairs, as they come or by the rule; which rows [num_rows] bool training
+    may know of; and what is noted."""
+    if events.splits is not None:
+        splits, repeated = _given_splits(events, positive)
+        in_training = events.splits == SPLITS.index("train")
+        return splits, in_training, {"held_out_pairs_in_train": repeated}
+    rule = parse_rule(options.split_by)
+    times = _first_times(events, positive) if rule.needs_times else None
+    splits = rule.split(pairs, times, seed=seed)
+    return splits, _before_held_out(events, pairs, times, splits["train"], rule), {}
 
 
 def _k_core(
