@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -46,15 +48,24 @@ def read_back_up(
 ) -> None:
     """Reads a recommender and its optimizer of a checkpoint that `BackUp` wrote."""
     trained = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    checkpoint = tf.train.Checkpoint(autosample=trained)
-    checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
+    _read(tf.train.Checkpoint(autosample=trained), "what was trained", path)
 
 
 def _read(checkpoint: tf.train.Checkpoint, what: str, path: Path) -> None:
-    try:
+    with whole(what, path, "Was the run interrupted before they were written, or copied in part?"):
         checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
-    except (tf.errors.NotFoundError, AssertionError, ValueError) as error:
+
+
+@contextmanager
+def whole(what: str, path: Path, remedy: str) -> Iterator[None]:
+    """Names the files where TensorFlow cannot read them: those of another model, and damaged ones.
+
+    Raises:
+      InputError: with the remedy.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, IndexError, AssertionError, ValueError) as error:
         raise InputError(
-            f"Expected {what} in {path}; received "
-            f"{str(error).splitlines()[0]}. Was the run interrupted before they were written?"
+            f"Expected {what} in {path}; received {str(error).splitlines()[0]}. {remedy}"
         ) from error

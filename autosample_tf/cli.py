@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
 import logging
@@ -72,10 +73,27 @@ def _one_line(error: BaseException, resuming: str | None) -> str:
     """What the user is told; an error that is not the input's fault is named, too."""
     if isinstance(error, KeyboardInterrupt):
         return f"Interrupted.{f' Go on with: {resuming}' if resuming else ''}"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"Expected leave to read or write {error.filename}; received {error.strerror!r}. "
+            "Choose another place (--run-dir, --output), or change who may."
+        )
     if isinstance(error, (InputError, OSError, ImportError)):
         return " ".join(str(error).split())
-    first = (str(error).strip().splitlines() or ["no message"])[0]  # TensorFlow's have many
-    return f"{type(error).__name__}: {first} (`autosample-tf --debug …` shows where)"
+    told = _telling_line(str(error))
+    return f"{type(error).__name__}: {told} (`autosample-tf --debug …` shows where)"
+
+
+_WHERE = ("[[{{node", "Detected at", "File")  # what lines begin with that tell where, not what
+
+
+def _telling_line(message: str) -> str:
+    """The first line, or what TensorFlow says at the end of where in a graph it was."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    if lines[0].startswith("Graph execution error"):
+        said = [line for line in lines[1:] if not line.startswith(_WHERE)]
+        return said[-1] if said else lines[0]
+    return lines[0]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

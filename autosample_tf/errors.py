@@ -47,6 +47,6 @@ def as_pyarrow_says(error: object) -> str:
 
 def unknown(kind: str, name: object, known: list[str] | tuple[str, ...]) -> InputError:
     """An `InputError` for a name that is not among the known ones, which it lists."""
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.65)
+    near = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.65)
     meant = f" Did you mean {near[0]!r}?" if near else ""
     return InputError(f"Unknown {kind} {name!r}. Known: {', '.join(sorted(known))}.{meant}")

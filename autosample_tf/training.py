@@ -133,7 +133,7 @@ def retrain(
     result = read_search_result(origin)
     settings = _changed_settings(origin, changes or {})
     _check_rewind(settings, result)
-    source, split_seed = source or _source_of(origin), origin.config()["split_seed"]
+    source, split_seed = _source_now(origin, source), origin.config()["split_seed"]
     data = load_data(source, settings, split_seed, warns=False)
     settings = settings.resolved(data.train.num_pairs)
     mixtures = mixtures_to_try(settings, result).values()
@@ -227,7 +227,7 @@ def _opened(
     refitted = run.metrics()["retrain"]["refit"]  # where no epoch was better there was none
     settings = dataclasses.replace(_stored_settings(run), refit=refitted)
     split_seed = run.config()["split_seed"]
-    data = load_data(source or _source_of(run), settings, split_seed, warns=False)
+    data = load_data(_source_now(run, source), settings, split_seed, warns=False)
     _check_same_data(run, data)
     model = build(settings, learned_from(data, settings))
     read_parameters(model, run.retrain / "parameters")
@@ -305,6 +305,20 @@ def described(
         "split_seed": split_seed,
         "settings": settings.to_dict(),
     }
+
+
+def _source_now(
+    run: Run, source: str | Path | Source | Dataset | None
+) -> str | Path | Source | Dataset:
+    """A run's data: where it was, or where a path alone says that it is now, read by the options
+    that it was read by."""
+    if source is None:
+        return _source_of(run)
+    stored = run.config()["source"]
+    moved = _as_source(source)
+    if stored is not None and isinstance(moved, Source) and not isinstance(source, Source):
+        return dataclasses.replace(Source(**stored), dataset=moved.dataset)
+    return source
 
 
 def _source_of(run: Run) -> Source:

@@ -497,3 +497,14 @@ def test_active_samplers_are_refreshed_once_an_epoch(small_data: Path, tmp_path:
         patch.setattr(RNS, "refresh", lambda self: refreshed.append(self))
         autosample_tf.search(str(small_data), LEAST, run_dir=tmp_path / "run")
     assert len(refreshed) == LEAST.search_epochs + LEAST.retrain_epochs
+
+
+def test_damaged_files_are_named_with_what_to_do(tmp_path: Path) -> None:
+    callback, _ = keep_best(tmp_path / "p", 0.1)
+    data = tmp_path / "p.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:10])
+    with pytest.raises(InputError, match=r"the parameters of this model in .*p; .*copied in part"):
+        read_parameters(callback.model.model, tmp_path / "p")
+    (tmp_path / "p.index").write_bytes(b"cut")
+    with pytest.raises(InputError, match=r"the parameters of this model in .*p; "):
+        read_parameters(callback.model.model, tmp_path / "p")

@@ -43,7 +43,22 @@ def test_a_loss_that_becomes_nan_stops_the_run_in_one_line(
     [
         (InputError("Expected this;\n received that."), "Expected this; received that."),
         (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (
+            PermissionError(13, "Permission denied", "runs"),
+            "Expected leave to read or write runs; received 'Permission denied'. "
+            "Choose another place (--run-dir, --output), or change who may.",
+        ),
         (ImportError("no module"), "no module"),
+        (
+            tf.errors.InvalidArgumentError(
+                None,
+                None,
+                "Graph execution error:\n\nDetected at node while/Gather defined at (most recent "
+                'call last):\n  File "a.py", line 3\n\nindices[0,1] = 9 is not in [0, 6)\n\t '
+                "[[{{node while/Gather}}]] [Op:__inference_steps_12]",
+            ),
+            f"InvalidArgumentError: indices[0,1] = 9 is not in [0, 6) {SHOWS_WHERE}",
+        ),
         (
             tf.errors.ResourceExhaustedError(None, None, "out of memory\n\nDetected at …\n"),
             f"ResourceExhaustedError: out of memory {SHOWS_WHERE}",

@@ -14,7 +14,7 @@ from autosample_tf.reading import formats
 from autosample_tf.reading.sources import default_name
 from autosample_tf.reading.table_options import TableOptions
 
-ROWS = rows_of()
+ROWS = [row for row in rows_of() if row[2] > 0]  # none would be warned of
 SPAN = (min(row[3] for row in ROWS), max(row[3] for row in ROWS))
 TEXT = [name for name in FORMATS if name != ".parquet"]
 
@@ -243,13 +243,34 @@ def test_without_times_nothing_is_warned_of(
     assert not caplog.text
 
 
-def test_positives_with_a_negative_rating_are_warned_of(
+def test_ids_that_may_stand_for_none_are_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
-    path = write(tmp_path, "t.csv", [*ROWS, ("u1", "99", -1.0, 1_600_000_000)])
-    assert read(path).counts()["negative_ratings"] == 1
-    assert "1 rows of t have a negative rating and count as positives" in caplog.text
+    rows = [("u1", "NULL", 1.0, 1_600_000_000), ("nan", "99", 1.0, 1_600_000_000)]
+    path = write(tmp_path, "t.csv", [*ROWS, *rows, ("\\N", "98", 1.0, 1_600_000_000)])
+    read(path)
+    assert "t has one item called NULL, which is what others write" in caplog.text
+    assert r"t has one user called \N and one nan, which" in caplog.text
+    caplog.clear()
+    read(write(tmp_path, "fine.csv", ROWS))
+    assert "called" not in caplog.text
+
+
+def test_positives_with_a_rating_of_0_or_less_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    path = write(
+        tmp_path,
+        "t.csv",
+        [
+            *ROWS,
+            *(("u1", item, rating, 1_600_000_000) for item, rating in (("99", -1.0), ("98", 0.0))),
+        ],
+    )
+    assert read(path).counts()["ratings_up_to_0"] == 2
+    assert "2 rows of t have a rating of 0 or less and count as positives" in caplog.text
     caplog.clear()
     read(path, min_rating=0)
-    assert "negative" not in caplog.text
+    assert "0 or less" not in caplog.text

@@ -279,7 +279,9 @@ def test_what_no_better_epoch_left_to_refit_was_not_trained_on_validation(
     autosample_tf.retrain(whole_run, run_dir=tmp_path / "refit", changes=changes)
     assert "there is none to refit" in caplog.text
     without = {**changes, "refit": False}
+    caplog.clear()
     plain = autosample_tf.retrain(whole_run, run_dir=tmp_path / "plain", changes=without)
+    assert "which are the result: the search's" in caplog.text
     metrics = read(tmp_path / "refit", "metrics.json")
     assert (metrics["retrain"]["best_epoch"], metrics["retrain"]["refit"]) == (0, False)
     assert metrics["test"] == plain["test"]

@@ -20,7 +20,9 @@ from worlds import (
 )
 
 from autosample_tf.autosample import AutoSample
+from autosample_tf.errors import InputError
 from autosample_tf.losses.pairwise import BPR
+from autosample_tf.samplers import Context, Negatives, Sampler
 from autosample_tf.step.sampled_losses import (
     column_losses,
     mean_penalty,
@@ -145,3 +147,42 @@ def test_the_items_of_a_pool_are_uniform_over_the_catalogue() -> None:
         drawn = autosample.sample(make_batch([0] * 64, [positive] * 64, step=step))
         counts += np.bincount(drawn.blocks.items.numpy().ravel(), minlength=NUM_ITEMS)
     assert stats.chisquare(counts).pvalue > 1e-3
+
+
+class Stranger(Sampler):
+    """Answers with what it is given."""
+
+    def __init__(self, answer: object):
+        super().__init__()
+        self.answer = answer
+
+    @property
+    def spec(self) -> str:
+        return "mine:Stranger"
+
+    def sample(self, context: Context) -> Negatives:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (tf.zeros([ROWS, 2], tf.int32), "Negatives of the sampler mine:Stranger; received Eager"),
+        (Negatives(tf.zeros([ROWS, 2], tf.int64), tf.zeros([ROWS, 2])), r"int64 of shape \(8, 2\)"),
+        (Negatives(tf.zeros([2, ROWS], tf.int32), tf.zeros([2, ROWS])), r"items \[8, n\] int32 of"),
+        (
+            Negatives(tf.zeros([ROWS, 2], tf.int32), tf.zeros([ROWS, 3])),
+            r"weights \[8, 2\] float32",
+        ),
+        (
+            Negatives(tf.zeros([ROWS, 2], tf.int32), tf.zeros([ROWS, 2], tf.float64)),
+            r"received float64 of shape \(8, 2\)",
+        ),
+    ],
+)
+def test_a_sampler_that_answers_something_else_is_named(answer: object, told: str) -> None:
+    mine = AutoSample(
+        toy_model("mf"), toy_train(), samplers=[Stranger(answer)], objective="uniform"
+    )
+    with pytest.raises(InputError, match=told):
+        mine.sample(batch())

@@ -149,7 +149,7 @@ def test_what_is_warned_of_in_memory_is_told_of_shards(tmp_path: Path) -> None:
     files = str(tmp_path / "*.csv")
     found = write_sharded(files, tmp_path / "shards", TableOptions())
     wanted = autosample_tf.load(files)
-    for name in ("negative_ratings", "rows_of_several_lines"):
+    for name in ("ratings_up_to_0", "rows_of_several_lines"):
         assert found.notes[name] == wanted.notes[name] > 0
     assert found.time_span == wanted.time_span == (7, 99)
 
@@ -519,7 +519,7 @@ def test_a_warning_comes_through_the_chatter(tmp_path: Path) -> None:
     )
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
-    assert "9 rows of shards have a negative rating" in done.stderr
+    assert "9 rows of shards have a rating of 0 or less" in done.stderr
 
 
 def test_the_command_asks_for_files(command: Command, tmp_path: Path) -> None:

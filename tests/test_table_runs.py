@@ -43,6 +43,15 @@ def test_options_and_seed_are_recorded_and_hold(run: Path, command: Command) -> 
     before = fingerprints(run)
     assert command("search", "--resume", "--run-dir", run, "--quiet").code == 0
     assert fingerprints(run) == before
+    moved = run.parent / "elsewhere"
+    (run.parent / "log").rename(moved)
+    assert command("evaluate", "--run", run).code == 1
+    again = command("evaluate", "--run", run, "--dataset", f"{moved}/*.gz", "--json").out
+    assert json.loads(again) == evaluated
+    other = command("evaluate", "--run", run, "--dataset", f"{moved}/*.gz", "--k-core", "4")
+    assert (other.code, "received other data" in other.err) == (1, True)
+    moved.rename(run.parent / "log")
+
     refused = command("search", "--resume", "--run-dir", run, "--k-core", "4")
     assert refused.code == 1
     assert "source.k_core was 3, is 4" in refused.err

@@ -360,7 +360,8 @@ def chosen_override(options: dict[str, Any]) -> Any:
 
     chosen = chosen_source(options)
     if options["dataset"] is not None:
-        return Source(options["dataset"], **chosen)
+        is_moved = all(value is None for value in chosen.values())  # then the run knows the rest
+        return options["dataset"] if is_moved else Source(options["dataset"], **chosen)
     if given := ["--" + name.replace("_", "-") for name in chosen if chosen[name] is not None]:
         raise expected(
             f"--dataset beside {', '.join(given)}",

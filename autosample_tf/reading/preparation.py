@@ -20,6 +20,7 @@ from autosample_tf.reading.table_options import TableOptions
 from autosample_tf.splits import Splits, without_seen
 
 log = logging.getLogger(__name__)
+_NO_ID = ("NULL", "null", "\\N", "NaN", "nan", "None", "NA", "N/A", "<NA>")
 _POSITIVE_FROM = 1.0  # of clicks, where 0 is an impression
 
 
@@ -64,8 +65,8 @@ def prepare(events: Events, options: TableOptions, *, name: str, seed: int) -> D
     given = negatives if in_training.all() else _pairs(events, ~positive & in_training)
     if num_held_out := negatives.num_pairs - given.num_pairs:
         notes["given_negatives_held_out"] = num_held_out
-    if count := negative_ratings(events, options):
-        notes["negative_ratings"] = count
+    if count := ratings_up_to_0(events, options):
+        notes["ratings_up_to_0"] = count
     return Dataset(
         name=name,
         **splits,
@@ -99,13 +100,22 @@ def warn(dataset: Dataset, options: TableOptions, *, splits_given: bool) -> None
             long_rows,
             dataset.name,
         )
-    if negative := dataset.notes.get("negative_ratings"):
+    if count := dataset.notes.get("ratings_up_to_0"):
         log.warning(
-            "%d rows of %s have a negative rating and count as positives all the same. "
+            "%d rows of %s have a rating of 0 or less and count as positives all the same. "
             "--min-rating leaves rows out, --label-column makes them given negatives.",
-            negative,
+            count,
             dataset.name,
         )
+    for role, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
+        if words := [word for word in _NO_ID if (ids == word).any()]:
+            log.warning(
+                "%s has one %s called %s, which is what others write where an id is missing. If it "
+                "is none, take its rows out.",
+                dataset.name,
+                role,
+                " and one ".join(words),
+            )
 
 
 def _positive(events: Events, options: TableOptions, name: str) -> np.ndarray:
@@ -220,11 +230,11 @@ def _first_times(events: Events, rows: np.ndarray) -> np.ndarray:
     return np.minimum.reduceat(events.times[rows][order], begins)
 
 
-def negative_ratings(events: Events, options: TableOptions) -> int:
-    """How many rows count though they are rated below 0, where no option reads ratings."""
+def ratings_up_to_0(events: Events, options: TableOptions) -> int:
+    """How many rows count though they are rated 0 or less, where no option reads ratings."""
     if events.ratings is None or options.min_rating is not None or options.label_column is not None:
         return 0
-    return int(np.sum(events.ratings < 0))
+    return int(np.sum(events.ratings <= 0))
 
 
 def time_span(events: Events) -> tuple[float, float] | None:

@@ -24,7 +24,7 @@ from autosample_tf.reading.events import Events, gather
 from autosample_tf.reading.filters import filtered
 from autosample_tf.reading.formats import read_part
 from autosample_tf.reading.identifiers import in_order
-from autosample_tf.reading.preparation import negative_ratings, time_span
+from autosample_tf.reading.preparation import ratings_up_to_0, time_span
 from autosample_tf.reading.sharded import (
     RECORDS,
     SHARDED_FOLDER,
@@ -72,12 +72,12 @@ class Facts:
 
     Attributes:
       long_rows: how many rows have a line end within a value.
-      negative_ratings: how many rows count though they are rated below 0.
+      ratings_up_to_0: how many rows count though they are rated 0 or less.
       time_span: Unix seconds of the first and of the last row, or None: no times.
     """
 
     long_rows: int
-    negative_ratings: int
+    ratings_up_to_0: int
     time_span: Sequence[float] | None
 
 
@@ -253,7 +253,7 @@ def _together(facts: Sequence[Facts]) -> dict[str, Any]:
     spans = [fact.time_span for fact in facts if fact.time_span is not None]
     return {
         "long_rows": sum(fact.long_rows for fact in facts),
-        "negative_ratings": sum(fact.negative_ratings for fact in facts),
+        "ratings_up_to_0": sum(fact.ratings_up_to_0 for fact in facts),
         "time_span": [min(s[0] for s in spans), max(s[1] for s in spans)] if spans else None,
     }
 
@@ -277,7 +277,7 @@ def _read(path: str, options: TableOptions) -> Iterator[Pair | beam.pvalue.Tagge
 def _facts(part: Part, events: Events, options: TableOptions) -> Facts:
     return Facts(
         long_rows=part.long_rows,
-        negative_ratings=negative_ratings(events, options),
+        ratings_up_to_0=ratings_up_to_0(events, options),
         time_span=time_span(events),
     )
 
@@ -376,7 +376,7 @@ def write_summary(
     notes = {
         "users_with_capped_positives": capped,
         "rows_of_several_lines": facts.long_rows,
-        "negative_ratings": facts.negative_ratings,
+        "ratings_up_to_0": facts.ratings_up_to_0,
     }
     told = {
         "name": name,

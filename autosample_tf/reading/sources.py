@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from autosample_tf.errors import expected, unknown
+from autosample_tf.errors import InputError, expected, unknown
 from autosample_tf.reading.compression import bare, extension
 from autosample_tf.reading.dataset_folder import CONVERTED_FOLDER
 from autosample_tf.reading.sharded import SHARDED_FOLDER
@@ -145,7 +145,8 @@ def _split_of(path: Path) -> str | None:
 
 def _check_extension(path: Path) -> None:
     if extension(path) not in EXTENSIONS:
-        raise unknown("extension of a file of interactions", path.name, list(EXTENSIONS))
+        told = unknown("extension of a file of interactions", path.name, list(EXTENSIONS))
+        raise InputError(f"{told} Text by another name is read as .csv or .tsv: rename it.")
 
 
 def _name(folder: Path) -> str:

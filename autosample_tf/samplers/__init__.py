@@ -78,6 +78,8 @@ def build_sampler(spec: str) -> Sampler:
         own = _import_class(module, name)
     else:
         name, _, options = spec.partition(":")
+        if {each.strip() for each in name.split(",")} & set(SAMPLERS) and "," in name:
+            raise expected("one sampler a spec", received=spec, remedy="Repeat --sampler for each.")
         if name not in SAMPLERS:
             raise unknown("sampler", name, list(SAMPLERS))
         own = SAMPLERS[name]

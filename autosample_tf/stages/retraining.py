@@ -50,8 +50,8 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
     refits = settings.refit and best.best_epoch > 0
     if refits:
         model = _refit(start, weights, best.epochs_by_rate)
-    elif settings.refit:
-        log.warning("no epoch of retraining was better than the search's: there is none to refit")
+    elif best.best_epoch == 0 and settings.retrain_epochs:
+        _warn_of_its_start(settings)
     settings = dataclasses.replace(settings, refit=refits)
     write_parameters(model, run.retrain / "parameters")
     run.write_json(
@@ -80,6 +80,17 @@ def retrain_stage(job: Job, origin: Run, result: SearchResult) -> dict[str, Any]
         },
     )
     return run.metrics()
+
+
+def _warn_of_its_start(settings: Settings) -> None:
+    """Where no epoch was better than what retraining started from."""
+    start = "new parameters, untrained" if settings.init == "scratch" else "the search's"
+    log.warning(
+        "no epoch of retraining was better than the parameters that it started from, which are the "
+        "result: %s%s",
+        start,
+        "; there is none to refit" if settings.refit else "",
+    )
 
 
 def _refit(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from autosample_tf.errors import InputError, expected
 from autosample_tf.models.contract import Recommender, State
 from autosample_tf.ops.membership import TrainPairs
 from autosample_tf.samplers.contract import Context, Negatives, Sampler
@@ -129,7 +130,7 @@ def sample_batch(
     """Negatives of every sampler for a batch of `pipeline.training_batches`; `state` is what
     the model propagated."""
     context, blocks = make_context(model, state, data, step, _width(samplers))
-    negatives = [sampler.sample(context) for sampler in samplers]
+    negatives = [_answer(sampler, context) for sampler in samplers]
     kinds = _kinds(negatives, blocks)
     order = sorted(range(len(samplers)), key=lambda k: kinds[k])
     columns = [negatives[k] for k in order]
@@ -201,6 +202,33 @@ def answers_for_updates(
         for sampler in samplers
     ]
     return Answers(context, negatives)
+
+
+def _answer(sampler: Sampler, context: Context) -> Negatives:
+    """What a sampler answers, which may be anybody's.
+
+    Raises:
+      InputError: unless it is `Negatives` of items [batch, n] int32, and as many float32 weights.
+    """
+    answer, rows = sampler.sample(context), context.users.shape[0]
+    if not isinstance(answer, Negatives):
+        raise _refused(sampler, "Negatives", type(answer).__name__)
+    items, weights = answer.items, answer.weights
+    if items.dtype != tf.int32 or items.shape.rank != 2 or items.shape[0] != rows:
+        wanted = f"items [{rows}, n] int32"
+        raise _refused(sampler, wanted, f"{items.dtype.name} of shape {items.shape}")
+    if weights.dtype != tf.float32 or weights.shape != items.shape:
+        wanted = f"weights {items.shape.as_list()} float32"
+        raise _refused(sampler, wanted, f"{weights.dtype.name} of shape {weights.shape}")
+    return answer
+
+
+def _refused(sampler: Sampler, wanted: str, received: str) -> InputError:
+    return expected(
+        f"{wanted} of the sampler {sampler.spec}",
+        received=received,
+        remedy="See Negatives in samplers/contract.py.",
+    )
 
 
 def _width(samplers: Sequence[Sampler]) -> int:
