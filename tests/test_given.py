@@ -177,8 +177,9 @@ def test_without_negatives_the_sampler_asks_for_the_column(
 def test_retraining_asks_too(
     rated: tuple[Path, list[Any]], ratings: Path, refused: Callable[..., str]
 ) -> None:
+    """The dataset alone would be read as it was, its column of labels among the rest."""
     before = fingerprints(rated[0])
-    line = refused("retrain", "--run", rated[0], "--dataset", ratings)
+    line = refused("retrain", "--run", rated[0], "--dataset", ratings, "--min-rating", "0")
     assert line.startswith(f"Error: {ASKED}")
     assert fingerprints(rated[0]) == before
 
