@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from autosample_tf.autosample import AutoSample
-from autosample_tf.checkpoints import read_optimizer, read_parameters, whole, write_parameters
+from autosample_tf.checkpoints import read_optimizer, read_parameters, readable, write_parameters
 from autosample_tf.cost import sampler_costs
 from autosample_tf.errors import TrainingDivergedError
 from autosample_tf.evaluation import Evaluator
@@ -343,7 +343,9 @@ class BackUp(tf.keras.callbacks.Callback):
     def restore(self) -> int:
         """Restores the last checkpoint, if there is one; the number of epochs done."""
         folder = Path(self._manager.directory)
-        with whole("an epoch's checkpoint", folder, "Remove the folder to begin its stage anew."):
+        with readable(
+            "an epoch's checkpoint", folder, "Remove the folder to begin its stage anew."
+        ):
             is_there = self._manager.restore_or_initialize()
         if is_there:
             self._autosample.restore_active()

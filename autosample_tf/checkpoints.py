@@ -52,12 +52,14 @@ def read_back_up(
 
 
 def _read(checkpoint: tf.train.Checkpoint, what: str, path: Path) -> None:
-    with whole(what, path, "Was the run interrupted before they were written, or copied in part?"):
+    with readable(
+        what, path, "Was the run interrupted before they were written, or copied in part?"
+    ):
         checkpoint.read(str(path)).assert_existing_objects_matched().expect_partial()
 
 
 @contextmanager
-def whole(what: str, path: Path, remedy: str) -> Iterator[None]:
+def readable(what: str, path: Path, remedy: str) -> Iterator[None]:
     """Names the files where TensorFlow cannot read them: those of another model, and damaged ones.
 
     Raises:
